@@ -1,0 +1,47 @@
+"""What makes two calls turns of one conversation, as one number."""
+
+import msgspec
+import xxhash
+
+from router.wire.anthropic import MessagesHead
+
+_SEPARATOR = b"\x00"
+
+
+class Session(msgspec.Struct, frozen=True, gc=False):
+    """Who a client says it is, from headers. One session holds several prompts: each subagent has its own."""
+
+    session_id: bytes = b""
+    agent_id: bytes = b""
+
+
+_texts = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+
+
+def affinity(pool: str, session: Session, head: MessagesHead) -> int:
+    """Return 64 bits that stay the same for every turn of one conversation, and across restarts and replicas.
+
+    From the session and agent ids where the client sends them (Claude Code does); else from the system prompt and the
+    text of the first user message. Only a tie between instances is decided by it.
+    """
+    digest = xxhash.xxh3_64(pool.encode())
+    if session.session_id:
+        digest.update(_SEPARATOR + session.session_id + _SEPARATOR + session.agent_id)
+        return digest.intdigest()
+    digest.update(_SEPARATOR)
+    digest.update(head.system)
+    digest.update(_SEPARATOR)
+    digest.update(_first_user_text(head))
+    return digest.intdigest()
+
+
+def _first_user_text(head: MessagesHead) -> bytes:
+    """The text alone: clients move cache marks about and write `"x"` in one turn and `[{"text": "x"}]` in the next."""
+    content = next((bytes(message.content) for message in head.messages if message.role == "user"), b"")
+    if not content.startswith(b"["):
+        return content
+    try:
+        blocks = _texts.decode(content)
+    except msgspec.DecodeError:
+        return content
+    return b"".join([bytes(block["text"]) for block in blocks if "text" in block])

@@ -1,0 +1,108 @@
+"""Errors become statuses and envelopes here and nowhere else."""
+
+import logging
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from router.config.problem import ConfigInvalid
+from router.errors import (
+    ClientGone,
+    Forbidden,
+    HeadTooLarge,
+    MethodNotAllowed,
+    NoInstance,
+    NotFound,
+    NotSupported,
+    Overloaded,
+    RequestInvalid,
+    RequestStalled,
+    RequestTooLarge,
+    RouterError,
+    Unauthorized,
+    UpstreamAnswered,
+    UpstreamFailed,
+    UpstreamLoading,
+    UpstreamTimedOut,
+)
+from router.relay.corridor import Telling
+from router.wire.anthropic import error_body
+
+AnyRequest = Request[Any, Any, Any]
+_log = logging.getLogger("llama_router")
+
+# Read from the top: a leaf stands before the branch that it hangs on. Types are the Messages API's.
+_TABLE: tuple[tuple[type[RouterError], int, str], ...] = (
+    (RequestTooLarge, 413, "request_too_large"),
+    (HeadTooLarge, 431, "invalid_request_error"),
+    (RequestStalled, 408, "timeout_error"),
+    (RequestInvalid, 400, "invalid_request_error"),
+    (Unauthorized, 401, "authentication_error"),
+    (Forbidden, 403, "permission_error"),
+    (NotFound, 404, "not_found_error"),
+    (MethodNotAllowed, 405, "invalid_request_error"),
+    (NotSupported, 501, "api_error"),
+    (NoInstance, 503, "api_error"),
+    (Overloaded, 529, "overloaded_error"),
+    (ClientGone, 499, "api_error"),
+    (UpstreamLoading, 529, "overloaded_error"),
+    (UpstreamTimedOut, 504, "timeout_error"),
+    (UpstreamAnswered, 502, "api_error"),
+    (UpstreamFailed, 502, "api_error"),
+    (ConfigInvalid, 500, "api_error"),
+    (RouterError, 500, "api_error"),
+)
+
+
+def tell(error: RouterError) -> Telling:
+    """Say how an error is told to a client of the Messages API."""
+    status, type_ = next((status, type_) for leaf, status, type_ in _TABLE if isinstance(error, leaf))
+    return Telling(status=status, type=type_, message=error.message)
+
+
+def headers_of(error: RouterError) -> dict[str, str]:
+    """The headers that an error brings along."""
+    return {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
+
+
+def answer_router_error(request: AnyRequest, error: RouterError) -> Response[bytes]:
+    """Litestar's handler for our own tree."""
+    told = tell(error)
+    return _response(request, told.status, told.type, told.message, headers_of(error))
+
+
+def answer_http_exception(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+    """Litestar's own 404 and 405, in our envelope."""
+    match error.status_code:
+        case 404:
+            path = str(request.scope.get("path", ""))[:200]
+            return answer_router_error(request, NotFound(f"there is no {path!r} here; POST /v1/messages is"))
+        case 405:
+            words = f"{request.method} is not for this path; it is served with another method"
+            return answer_router_error(request, MethodNotAllowed(words))
+        case _:
+            return answer_router_error(request, RequestInvalid(error.detail))
+
+
+def answer_bug(request: AnyRequest, error: Exception) -> Response[bytes]:
+    """Anything else is a fault of ours: the client gets the request id, the log gets the traceback."""
+    request_id = request_id_of(request)
+    _log.error("request %s failed in the router", request_id, exc_info=error)
+    return _response(request, 500, "api_error", "the router failed; its log has the reason under this request id", {})
+
+
+def request_id_of(request: AnyRequest) -> str:
+    """The id that the connection gave the request."""
+    extensions: Any = request.scope["extensions"]
+    return str(extensions["llama_router"].request_id)
+
+
+def _response(request: AnyRequest, status: int, type_: str, message: str, headers: dict[str, str]) -> Response[bytes]:
+    request_id = request_id_of(request)
+    return Response(
+        error_body(type_, message, request_id),
+        status_code=status,
+        media_type="application/json",
+        headers={"request-id": request_id, **headers},
+    )

@@ -1,0 +1,48 @@
+"""Who an instance is: the part that does not change while it runs."""
+
+import msgspec
+
+InstanceId = str
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True):
+    """One llama-server process, as the registry describes it.
+
+    `address` and `port` are where to connect; `authority` is what goes into the Host header; `prefix` is the path in
+    front of /v1 ("" or "/llm", never with a slash at the end). `slots` None: read from /props.
+    `pools` are the model names that list it, in the file's order.
+    """
+
+    id: InstanceId
+    address: str
+    port: int
+    authority: str
+    tls: bool = False
+    prefix: str = ""
+    host: str | None = None
+    gpus: tuple[int, ...] = ()
+    slots: int | None = None
+    api_key: str | None = None
+    ca_file: str | None = None
+    pools: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Never the key, and not the URL: a repr ends up in logs."""
+        return f"Instance({self.id})"
+
+    @property
+    def origin(self) -> str:
+        """The URL up to and including the prefix; for the probes, never for people."""
+        return f"{'https' if self.tls else 'http'}://{self.authority}{self.prefix}"
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an instance says of itself in /props. None: it did not say."""
+
+    slots: int
+    ctx_tokens: int | None = None
+    alias: str | None = None
+    build: str | None = None
+    vision: bool = False
+    tools: bool | None = None
+    thinking: bool | None = None

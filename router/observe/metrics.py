@@ -1,0 +1,152 @@
+"""Every metric of the router, in one table. Base units; labels from closed sets only, never a caller's text."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from router.fleet.health import State
+from router.fleet.view import FleetView
+from router.wire.record import CallRecord
+
+# From a cached short turn on a GPU (50 ms) to a cold prefill of a whole context on a CPU (minutes).
+TTFT_BUCKETS_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120)
+# From speculative decoding (5 ms) to a stream that shares its server with a long prefill (1 s).
+ITL_BUCKETS_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.35, 0.5, 1)
+QUEUE_BUCKETS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+DURATION_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+
+_CALL = ("endpoint", "model", "instance")
+
+
+class _Child:
+    """The resolved children of one (endpoint, pool, instance): `labels()` costs more than what it guards."""
+
+    __slots__ = ("cached", "duration", "input", "itl", "outcomes", "output", "queue", "ttft")
+
+    def __init__(self, metrics: "Metrics", labels: tuple[str, str, str]) -> None:
+        self.ttft = metrics.ttft.labels(*labels)
+        self.itl = metrics.itl.labels(*labels)
+        self.queue = metrics.queue.labels(*labels)
+        self.duration = metrics.duration.labels(*labels)
+        self.input = metrics.tokens.labels(*labels, "input")
+        self.cached = metrics.tokens.labels(*labels, "cached")
+        self.output = metrics.tokens.labels(*labels, "output")
+        self.outcomes: dict[tuple[str, str], Counter] = {}
+
+
+class Metrics:
+    """The table, in a registry of its own, so that two routers in one process do not meet."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._children: dict[tuple[str, str, str], _Child] = {}
+        self.calls = Counter(
+            "llama_router_calls", "Calls that are over.", (*_CALL, "outcome", "cause"), registry=registry
+        )
+        self.ttft = Histogram(
+            "llama_router_ttft_seconds",
+            "From the last byte of a request to the first event of its answer.",
+            _CALL, buckets=TTFT_BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self.itl = Histogram(
+            "llama_router_itl_seconds",
+            "Mean time between two token events, one observation a streamed call.",
+            _CALL, buckets=ITL_BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self.queue = Histogram(
+            "llama_router_queue_seconds",
+            "From the last byte of a request to its lease on a slot.",
+            _CALL, buckets=QUEUE_BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self.duration = Histogram(
+            "llama_router_call_seconds",
+            "From the last byte of a request to the end of its answer.",
+            _CALL, buckets=DURATION_BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self.tokens = Counter(
+            "llama_router_tokens",
+            "Tokens by kind: input (computed), cached (taken from the KV cache), output.",
+            (*_CALL, "kind"), registry=registry,
+        )  # fmt: skip
+        self.attempts_failed = Counter(
+            "llama_router_attempts_failed",
+            "Attempts that failed on an instance.",
+            ("instance",),
+            registry=registry,
+        )
+        self.refused = Counter(
+            "llama_router_refused",
+            "Requests refused before they became a call.",
+            ("cause",),
+            registry=registry,
+        )
+        self.loop_lag = Gauge(
+            "llama_router_loop_lag_seconds",
+            "How late the event loop was at its last look.",
+            registry=registry,
+        )
+
+    def record(self, record: CallRecord) -> None:
+        """Count one call that is over."""
+        key = (record.endpoint, record.pool, record.instance_id)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = _Child(self, key)
+        outcome = (record.outcome, record.cause)
+        counter = child.outcomes.get(outcome)
+        if counter is None:
+            counter = child.outcomes[outcome] = self.calls.labels(*key, *outcome)
+        counter.inc()
+        child.duration.observe(record.duration_s)
+        if record.queue_s is not None:
+            child.queue.observe(record.queue_s)
+        if record.ttft_s is not None:
+            child.ttft.observe(record.ttft_s)
+        if record.itl_s is not None:
+            child.itl.observe(record.itl_s)
+        for amount, kind in (
+            (record.input_tokens, child.input),
+            (record.cached_tokens, child.cached),
+            (record.output_tokens, child.output),
+        ):
+            if amount:
+                kind.inc(amount)
+        for instance_id in record.failed_on:
+            self.attempts_failed.labels(instance_id).inc()
+
+    def watch(self, view: Callable[[], FleetView], waiting: Callable[[str], int]) -> None:
+        """Read the fleet's gauges when somebody scrapes, instead of writing them on every change."""
+        self._registry.register(_FleetCollector(view, waiting))
+
+    def render(self) -> bytes:
+        """The text exposition format."""
+        return generate_latest(self._registry)
+
+
+class _FleetCollector(Collector):
+    """The fleet and the desk at the moment of a scrape."""
+
+    def __init__(self, view: Callable[[], FleetView], waiting: Callable[[str], int]) -> None:
+        self._view = view
+        self._waiting = waiting
+
+    def collect(self) -> Iterable[Metric]:
+        """One family per gauge."""
+        view = self._view()
+        slots = GaugeMetricFamily("llama_router_slots", "Slots of an instance.", labels=("instance",))
+        busy = GaugeMetricFamily("llama_router_slots_busy", "Slots under a lease of ours.", labels=("instance",))
+        states = GaugeMetricFamily(
+            "llama_router_instance_state", "1 for the state an instance is in.", labels=("instance", "state")
+        )
+        waiting = GaugeMetricFamily("llama_router_waiting", "Calls that wait for a slot.", labels=("model",))
+        for id_, row in view.rows.items():
+            slots.add_metric((id_,), row.slots)
+            busy.add_metric((id_,), row.busy)
+            for state in State:
+                states.add_metric((id_, state.value), float(row.health.state is state))
+        for pool in view.registry.pools:
+            waiting.add_metric((pool,), self._waiting(pool))
+        return (slots, busy, states, waiting)

@@ -1,0 +1,1 @@
+"""Looking at instances from outside the calls: is it up, how many slots, what can it do."""

@@ -1,0 +1,202 @@
+"""HTTP/1.1 client for the hot path: one connection to one instance, callbacks instead of awaits.
+
+Whoever sends a request hands over a Sink, and the bytes of the answer are pushed into it in the same turn of the event
+loop in which they arrived: no task is woken per token. httptools (llhttp) does the parsing.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import httptools
+
+from router.errors import UpstreamBroke, UpstreamFailed
+from router.fleet.instance import Instance
+
+Header = tuple[bytes, bytes]
+
+
+class Sink(Protocol):
+    """Who receives an answer. `failed` or `ended` comes last and exactly once, and nothing after it."""
+
+    def head(self, status: int, headers: list[Header]) -> None:
+        """The status and the headers, names in lower case."""
+
+    def data(self, chunk: bytes) -> None:
+        """A piece of the body, never empty, without its chunked framing."""
+
+    def ended(self) -> None:
+        """The body is whole."""
+
+    def failed(self, error: UpstreamFailed, *, untouched: bool) -> None:
+        """The answer will not be whole. `untouched`: a reused connection died before any byte of the answer.
+
+        Then the instance most likely never read the request (it closed an idle connection as we wrote), and it is
+        safe to send it again on a fresh one.
+        """
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection. It carries one call at a time; `on_free` is told when it may carry the next."""
+
+    __slots__ = (
+        "_headers",
+        "_informational",
+        "_on_free",
+        "_parser",
+        "_reusable",
+        "_saw_length",
+        "_sink",
+        "_touched",
+        "idle_since_s",
+        "instance",
+        "transport",
+        "uses",
+    )
+
+    def __init__(self, instance: Instance, on_free: "Callable[[UpstreamConnection], None]") -> None:
+        self.instance = instance
+        self.transport: asyncio.Transport | None = None
+        self.uses = 0
+        self.idle_since_s = 0.0
+        self._on_free = on_free
+        self._parser = httptools.HttpResponseParser(self)
+        self._sink: Sink | None = None
+        self._headers: list[Header] = []
+        self._informational = False
+        self._touched = False
+        self._reusable = True
+        self._saw_length = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "busy" if self._sink else "idle"
+        return f"UpstreamConnection({self.instance.id}, {state}, used {self.uses} times)"
+
+    @property
+    def closed(self) -> bool:
+        """It cannot carry another call."""
+        return self.transport is None or self.transport.is_closing()
+
+    # ------------------------------------------------------------ what the relay calls
+
+    def send(self, head: bytes, body: bytes, sink: Sink) -> None:
+        """Write a request; the answer goes to `sink`. The connection must be free."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            sink.failed(self._broke("closed its connection"), untouched=self.uses > 0)
+            return
+        self._sink = sink
+        self._headers = []
+        self._touched = False
+        self._saw_length = False
+        self.uses += 1
+        if body:
+            transport.writelines((head, body))
+        else:
+            transport.write(head)
+
+    def pause(self) -> None:
+        """Read no more until `resume`: the client is slower than the instance."""
+        if not self.closed:
+            self.transport.pause_reading()  # type: ignore[union-attr]  # closed looked
+
+    def resume(self) -> None:
+        """Read on."""
+        if not self.closed:
+            self.transport.resume_reading()  # type: ignore[union-attr]  # closed looked
+
+    def abandon(self) -> None:
+        """Close now and tell nobody: the call is over for us. llama-server sees it and frees the slot."""
+        self._sink = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        if self.transport is not None:
+            self.transport.close()
+
+    # ------------------------------------------------------------ asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self.transport = transport  # type: ignore[assignment]  # create_connection makes a full transport
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; whatever the parser finds goes straight into the sink."""
+        if self._sink is None:
+            # Bytes that nobody asked for: what follows could be taken for the next call's answer.
+            self.abandon()
+            return
+        self._touched = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            raise error.__context__ or error from None
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail("sent something that is not HTTP")
+
+    def eof_received(self) -> bool:
+        """Let the transport close itself."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """An answer without length and without chunks ends here; any other is cut."""
+        self.transport = None
+        if self._sink is None:
+            return
+        if exc is None and self._headers and not self._saw_length:
+            sink, self._sink = self._sink, None
+            sink.ended()
+            return
+        self._fail("closed its connection before the answer was whole")
+
+    # ------------------------------------------------------------ httptools callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect."""
+        name = name.lower()
+        if name in {b"content-length", b"transfer-encoding"}:
+            self._saw_length = True
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Tell the sink. An informational head (100 Continue, 103) is no answer: llhttp reports it as a message."""
+        status = self._parser.get_status_code()
+        self._informational = status < 200
+        if self._informational:
+            self._headers = []
+            return
+        # llama-server closes after every status of 400 or more, whatever its header says.
+        self._reusable = self._parser.should_keep_alive() and status < 400
+        if self._sink is not None:
+            self._sink.head(status, self._headers)
+
+    def on_body(self, chunk: bytes) -> None:
+        """Pass on."""
+        if self._sink is not None:
+            self._sink.data(chunk)
+
+    def on_message_complete(self) -> None:
+        """Free the connection first, so that the sink may start the next call on it at once."""
+        if self._informational:
+            return
+        sink, self._sink = self._sink, None
+        if self._reusable and not self.closed:
+            self._on_free(self)
+        else:
+            self.close()
+        if sink is not None:
+            sink.ended()
+
+    # ------------------------------------------------------------
+
+    def _fail(self, what: str) -> None:
+        sink, self._sink = self._sink, None
+        untouched = not self._touched and self.uses > 1
+        self.abandon()
+        if sink is not None:
+            sink.failed(self._broke(what), untouched=untouched)
+
+    def _broke(self, what: str) -> UpstreamBroke:
+        return UpstreamBroke(f"instance {self.instance.id} {what}", instance_id=self.instance.id)

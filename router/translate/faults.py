@@ -1,0 +1,78 @@
+"""An instance's error, turned into ours.
+
+llama-server's own error body is flat or wrapped in "error", has its own type names, and uses 500 for some things that
+are the client's doing (shared shapes: llama.cpp tools/server/server-common.cpp, format_error_response).
+"""
+
+import re
+
+import msgspec
+
+from router.errors import RequestInvalid, RouterError, UpstreamAnswered, UpstreamLoading
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """The fields of llama-server's error object; the last two only with `exceed_context_size_error`."""
+
+    message: str = ""
+    type: str = ""
+    n_prompt_tokens: int | None = None
+    n_ctx: int | None = None
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    error: Fault | str | None = None
+
+
+_envelope_decoder = msgspec.json.Decoder(_Envelope, strict=False)
+_flat_decoder = msgspec.json.Decoder(Fault, strict=False)
+
+# A path of the host, or a URL: both name things behind the router that are nobody's business in front of it.
+_PRIVATE = re.compile(r"""(?:[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>]+)|(?:(?<![\w.])/(?:[\w.@+-]+/)+[\w.@+-]*)""")
+_CLIENTS_DOING = re.compile(r"image input is not supported|audio input is not supported|failed to decode image", re.I)
+MAX_MESSAGE_CHARS = 2000
+
+
+def read_fault(body: bytes) -> Fault:
+    """Read an error body, wrapped or flat. What is not JSON becomes an empty fault, never an exception."""
+    try:
+        error = _envelope_decoder.decode(body).error
+        if isinstance(error, Fault):
+            return error
+        if isinstance(error, str):
+            return Fault(message=error)
+        return _flat_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Fault()
+
+
+def scrub(text: str) -> str:
+    """Take paths and URLs out of a text that an instance wrote, and bound its length."""
+    return _PRIVATE.sub("[...]", text)[:MAX_MESSAGE_CHARS]
+
+
+def to_error(status: int, fault: Fault, *, instance_id: str) -> RouterError:
+    """Turn an instance's error into ours. `status` 200: it came as an event inside a stream."""
+    text = scrub(fault.message)
+    if fault.type == "exceed_context_size_error" and fault.n_prompt_tokens and fault.n_ctx:
+        # The words that Claude Code looks for before it compacts a conversation.
+        return RequestInvalid(f"prompt is too long: {fault.n_prompt_tokens} tokens > {fault.n_ctx} maximum")
+    if status == 503 and (fault.type == "unavailable_error" or "loading" in text.lower()):
+        return UpstreamLoading(f"instance {instance_id} is loading its model", instance_id=instance_id)
+    if status in {401, 403}:
+        return UpstreamAnswered(
+            f"instance {instance_id} refused the router's key; set its api_key in the registry",
+            instance_id=instance_id, status=status, retryable=True,
+        )  # fmt: skip
+    if fault.type == "invalid_request_error" or status in {400, 413, 422} or _CLIENTS_DOING.search(text):
+        return RequestInvalid(text or f"instance {instance_id} refused the request with status {status}")
+    said = f": {text}" if text else ""
+    return UpstreamAnswered(
+        f"instance {instance_id} answered with status {status}{said}"
+        if status != 200
+        else f"instance {instance_id} broke the answer off{said}",
+        instance_id=instance_id,
+        status=status,
+        # 500 is llama-server's word for a request that it could not handle, and its twin would say the same.
+        retryable=status in {404, 429, 501, 502, 503, 504},
+    )

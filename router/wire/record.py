@@ -1,0 +1,42 @@
+"""CallRecord: what remains of a call when it is over. Metrics and the log are made from it and from nothing else."""
+
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["ok", "refused", "failed", "client_gone"]
+
+
+class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """One call, from its last body byte to its end. Times in seconds, None where the moment never came.
+
+    No field may hold a prompt, an answer, a key, a path of this host or a URL: the record is logged as it is.
+    `outcome`: ok; refused (by us, before any instance); failed (by an instance, or in ours); client_gone.
+    `cause` is an error's name (`errors.RouterError.cause`), "" when it went well.
+    """
+
+    request_id: str
+    endpoint: str
+    outcome: Outcome
+    cause: str = ""
+    status: int = 200
+    key_id: str = ""
+    team: str = ""
+    model: str = ""
+    pool: str = ""
+    instance_id: str = ""
+    decision: str = ""
+    stream: bool = False
+    attempts: int = 0
+    failed_on: tuple[str, ...] = ()
+    queue_s: float | None = None
+    ttft_s: float | None = None
+    itl_s: float | None = None
+    duration_s: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    events: int = 0
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    stop_reason: str = ""

@@ -1,0 +1,75 @@
+"""What every test may ask for. Processes start when first asked for and end with pytest, however it ends."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import msgspec
+import pytest
+
+from router.demo.llama import LlamaProcess, LlamaSpec
+from tests.rig import llama
+from tests.rig.fake import FakeInstance
+from tests.rig.fake_seen import Script
+from tests.rig.router import RouterProcess
+from tests.rig.start import StartFake, StartLlama, StartRouter
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Tests marked `anyio` run on asyncio, as the router does."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def smollm2_pair() -> Iterator[llama.Pair]:
+    """Two llama-servers with SmolLM2, 2 slots each. Shared by all tests: leave them alive and running."""
+    llama.need_llama()
+    yield from llama.running_pair(llama.smollm2_spec())
+
+
+@pytest.fixture(scope="session")
+def tiny_pair() -> Iterator[llama.Pair]:
+    """Two llama-servers with the tiny model, 4 slots of 32k each. Shared by all tests: leave them alive."""
+    llama.need_llama()
+    yield from llama.running_pair(llama.tiny_spec())
+
+
+@pytest.fixture
+def start_llama() -> Iterator[StartLlama]:
+    """Start a llama-server of the test's own, to kill and suspend: `start_llama(slots=1)`; tiny by default."""
+    llama.need_llama()
+    with ExitStack() as stack:
+
+        def start(spec: LlamaSpec | None = None, **changes: object) -> LlamaProcess:
+            chosen = msgspec.structs.replace(spec or llama.tiny_spec(), **changes)
+            process = stack.enter_context(LlamaProcess(chosen))
+            process.wait_ready(llama.READY_S)
+            return process
+
+        yield start
+
+
+@pytest.fixture
+def start_fake() -> Iterator[StartFake]:
+    """Start scripted instances, with FakeInstance's own arguments; they stop with the test."""
+    with ExitStack() as stack:
+        make: Callable[..., FakeInstance] = FakeInstance
+
+        def start(script: Script = (), **options: object) -> FakeInstance:
+            return stack.enter_context(make(script, **options))
+
+        yield start
+
+
+@pytest.fixture
+def start_router() -> Iterator[StartRouter]:
+    """Start our router on a registry text and wait until it is ready (`ready=None`: do not wait)."""
+    with ExitStack() as stack:
+
+        def start(config: str, *, ready: str | None = "/readyz") -> RouterProcess:
+            process = stack.enter_context(RouterProcess(config))
+            if ready is not None:
+                process.wait_ready(path=ready)
+            return process
+
+        yield start
