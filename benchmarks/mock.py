@@ -28,10 +28,7 @@ IDLE_S = 5.0  # cpp-httplib's keep-alive timeout
 MAX_REQUESTS = 100  # cpp-httplib's keep-alive maximum
 STAMP = re.compile(rb"conv-[0-9a-f]{16}")
 
-_HEAD = (
-    b"HTTP/1.1 %s\r\nServer: llama.cpp\r\nAccess-Control-Allow-Origin: \r\n"
-    b"%sKeep-Alive: timeout=5, max=100\r\n"
-)
+_HEAD = b"HTTP/1.1 %s\r\nServer: llama.cpp\r\nAccess-Control-Allow-Origin: \r\n%sKeep-Alive: timeout=5, max=100\r\n"
 _JSON = b"Content-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n\r\n"
 _SSE = b"Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -161,9 +158,7 @@ class Wire(asyncio.Protocol):
         page = PAGES.get(path)
         if page is None:
             print(f"no such page: {path}", file=sys.stderr)
-        answer = (
-            page() if page else b'{"error":{"code":404,"message":"File Not Found","type":"not_found_error"}}'
-        )
+        answer = page() if page else b'{"error":{"code":404,"message":"File Not Found","type":"not_found_error"}}'
         self._answer(b"200 OK" if page else b"404 Not Found", answer)
 
     def write(self, data: bytes) -> None:

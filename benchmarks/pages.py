@@ -44,10 +44,7 @@ def _models() -> bytes:
 
 def _slots() -> bytes:
     return msgspec.json.encode(
-        [
-            {"id": n, "n_ctx": CONTEXT_TOKENS, "speculative": False, "is_processing": False}
-            for n in range(SLOTS)
-        ]
+        [{"id": n, "n_ctx": CONTEXT_TOKENS, "speculative": False, "is_processing": False} for n in range(SLOTS)]
     )
 
 

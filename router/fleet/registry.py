@@ -72,10 +72,9 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 def _nearest(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    listed = near or names[:5]
-    words = "did you mean " if near else "there is "
-    return words + " or ".join(f'"{candidate}"' for candidate in listed) + "? GET /v1/models lists all"
+    if near := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
+        return "did you mean " + " or ".join(f'"{candidate}"' for candidate in near) + "? GET /v1/models lists all"
+    return "there are " + ", ".join(f'"{candidate}"' for candidate in names[:5]) + "; GET /v1/models lists all"
 
 
 def _glob_pattern(glob: str) -> re.Pattern[str]:

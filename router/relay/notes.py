@@ -87,10 +87,10 @@ class Notes:
             stream=self.stream,
             attempts=self.attempts,
             failed_on=self.failed_on,
-            queue_s=self.queue_s,
-            ttft_s=self.committed_s - started_s if self.committed_s is not None else None,
-            itl_s=self._itl_s(),
-            duration_s=now_s - started_s,
+            queue_s=_rounded(self.queue_s),
+            ttft_s=_rounded(self.committed_s - started_s) if self.committed_s is not None else None,
+            itl_s=_rounded(self._itl_s()),
+            duration_s=round(now_s - started_s, 6),
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out if bytes_out is None else bytes_out,
             events=self.events,
@@ -113,3 +113,8 @@ def _outcome(error: RouterError | None, attempts: int) -> Outcome:
     if isinstance(error, ClientGone):
         return "client_gone"
     return "refused" if error.side == "client" or attempts == 0 else "failed"
+
+
+def _rounded(time_s: float | None) -> float | None:
+    """To the microsecond: what is below is noise, and a log line should be readable."""
+    return None if time_s is None else round(time_s, 6)

@@ -60,9 +60,9 @@ class ConnectionPool:
                     ssl=self._tls,
                 )
         except ssl.SSLError as error:
+            why = error.reason or "handshake"
             raise UpstreamBroke(
-                f"instance {instance.id}: TLS failed ({error.reason or 'handshake'}); check its certificate and
-                ca_file", instance_id=instance.id,
+                f"instance {instance.id}: TLS failed ({why}); see its certificate and ca_file", instance_id=instance.id
             ) from None
         except TimeoutError:
             raise UpstreamUnreachable(
