@@ -87,7 +87,7 @@ def _sglang() -> Contender:
         protocol=Protocol.CHAT,
         on="cache_aware, metrics, log level warn, no keys",
         version=lambda: _package("sglang-router"),
-        command=lambda place: _rust("sglang_router.launch_router", place),
+        command=lambda place: _rust("sglang_router.launch_router", "warn", place),
     )
 
 
@@ -97,7 +97,7 @@ def _vllm() -> Contender:
         protocol=Protocol.CHAT,
         on="cache_aware, metrics, log level warn, no keys",
         version=lambda: _package("vllm-router"),
-        command=lambda place: _rust("vllm_router.launch_router", place),
+        command=lambda place: _rust("vllm_router.launch_router", "warning", place),
     )
 
 
@@ -115,7 +115,7 @@ def _haproxy() -> Contender:
     return Contender(
         name="haproxy",
         protocol=Protocol.MESSAGES,
-        on="leastconn; no log, keys or placement",
+        on="leastconn, http-no-delay; no log, keys or placement",
         version=lambda: _says(["haproxy", "-v"]),
         command=_haproxy_command,
     )
@@ -154,10 +154,10 @@ def _serve(place: Place) -> list[str]:
     return [sys.executable, "-m", "router", "serve", "--config", str(config), "--listen", listen]
 
 
-def _rust(module: str, place: Place) -> list[str]:
-    """The two share a launcher by descent; their interval for polling new workers is up to 30 s."""
+def _rust(module: str, level: str, place: Place) -> list[str]:
+    """The two share a launcher by descent; left alone they look for their workers each 30 s at start."""
     where = ["--host", "127.0.0.1", "--port", str(place.port), "--prometheus-port", str(place.spare_port)]
-    policy = ["--policy", "cache_aware", "--log-level", "warn", "--worker-startup-check-interval", "1"]
+    policy = ["--policy", "cache_aware", "--log-level", level, "--worker-startup-check-interval", "1"]
     return [sys.executable, "-m", module, *where, *policy, "--worker-urls", *place.urls]
 
 
@@ -167,7 +167,7 @@ def _nginx_command(place: Place) -> list[str]:
         f"{kind}_temp_path {place.folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     user = "user root;" if os.geteuid() == 0 else ""
-    # 1 MB of body buffer, or every 400 KB body goes through a file; 64 kept connections for 32 callers.
+    # 1 MB of body buffer, or every 400 KB body goes through a file.
     config = f"""{user} worker_processes 1; daemon off; pid {place.folder}/pid;
         error_log {place.folder}/error.log warn;
         events {{ worker_connections 4096; }}
@@ -193,6 +193,7 @@ defaults
     timeout client 600s
     timeout server 600s
     http-reuse safe
+    option http-no-delay
 frontend all
     bind 127.0.0.1:{place.port}
     default_backend mocks

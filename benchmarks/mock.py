@@ -204,8 +204,8 @@ def wants_stream(body: bytes) -> bool:
 
 
 def max_tokens(body: bytes) -> int:
-    """The number of deltas asked for."""
-    digits = re.match(rb"\d+", _after(body, b'"max_tokens":'))
+    """The number of deltas asked for; one peer forwards it under OpenAI's newer name."""
+    digits = re.match(rb"\d+", _after(body, b'"max_tokens":') or _after(body, b'"max_completion_tokens":'))
     return int(digits.group()) if digits else 16
 
 

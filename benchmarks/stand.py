@@ -88,6 +88,7 @@ def router(contender: Contender, upstream: Sequence[int], cores: Cores) -> Itera
 
     Raises:
         StartFailed: it ended, or did not answer a call within START_S.
+
     """
     if contender.command is None:
         yield upstream[0], 0

@@ -36,7 +36,7 @@ def tiny_pair() -> Iterator[llama.Pair]:
 
 @pytest.fixture
 def start_llama() -> Iterator[StartLlama]:
-    """Start a llama-server of the test's own, to kill and suspend: `start_llama(slots=1)`; tiny by default."""
+    """Start a llama-server of the test's own, to kill or suspend: `start_llama(slots=1)`; tiny by default."""
     llama.need_llama()
     with ExitStack() as stack:
 

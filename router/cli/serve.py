@@ -1,9 +1,12 @@
 """`llama-router serve`: read the registry, open the port, run."""
 
+import contextlib
 import gc
+import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import TextIO
 
 import msgspec
@@ -37,7 +40,7 @@ def run(config: Path, *, listen: str | None, err: TextIO, env: Mapping[str, str]
         print(f"cannot listen on {listen or config}: {error.strerror}", file=err)
         return 1
     set_up_logging(file.log.level)
-    server = uvicorn.Server(_uvicorn_config(file, keys))
+    server = _Server(_uvicorn_config(file, keys))
     host, port = listener.getsockname()[:2]
     print(f"llama-router answers on http://{f'[{host}]' if ':' in host else host}:{port}", file=err, flush=True)
     if keys is None:
@@ -47,6 +50,29 @@ def run(config: Path, *, listen: str | None, err: TextIO, env: Mapping[str, str]
     gc.freeze()
     server.run(sockets=[listener])
     return 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which ends well when it is told to end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Mind SIGINT and SIGTERM while serving; the process then exits with 0.
+
+        uvicorn would raise the signal again at the end, and a service manager would read that as a crash.
+        """
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal lets running calls finish, the second ends them."""
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
 
 
 def load(config: Path, *, listen: str | None, env: Mapping[str, str]) -> tuple[RouterFile, tuple[KeyEntry, ...] | None]:

@@ -65,7 +65,11 @@ def _schema(kind: inspect.Type, definitions: Schema, form: str | None = None) ->
         if kind.cls.__name__ not in definitions:
             definitions[kind.cls.__name__] = _struct(kind, definitions)
         return {"$ref": f"#/$defs/{kind.cls.__name__}"}
-    schema: Schema = {}
+    return _plain(kind, definitions, form)
+
+
+def _plain(kind: inspect.Type, definitions: Schema, form: str | None) -> Schema:
+    schema: Schema
     if isinstance(kind, inspect.DictType):
         schema = {"type": "object", "additionalProperties": _schema(kind.value_type, definitions)}
         schema["propertyNames"] = _schema(kind.key_type, definitions)

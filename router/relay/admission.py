@@ -86,7 +86,8 @@ class Admission:
 
     async def _wait(self, ticket: Ticket) -> Grant:
         loop = asyncio.get_running_loop()
-        future = self._waiting[ticket.number] = loop.create_future()
+        future: asyncio.Future[Grant] = loop.create_future()
+        self._waiting[ticket.number] = future
         if self._timer is None:
             self._timer = loop.call_later(TICK_S, self._tick)
         try:

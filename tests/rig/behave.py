@@ -200,9 +200,7 @@ def end_without_stop(after: int = 2) -> Behaviour:
     return behave
 
 
-def error_event(
-    after: int = 2, *, status: int = 500, message: str = "Context size has been exceeded."
-) -> Behaviour:
+def error_event(after: int = 2, *, status: int = 500, message: str = "Context size has been exceeded.") -> Behaviour:
     """llama-server's in-stream error: flat data, without the envelope, then the end."""
 
     async def behave(turn: Turn) -> None:

@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from tests.rig.fake_turn import Turn
 
 PUBLIC = {"/health", "/v1/health", "/"}
-CHATML = (
-    "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n'}}{% endfor %}"
-)
+CHATML = "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n'}}{% endfor %}"
 
 
 def may_enter(fake: "FakeInstance", seen: Seen) -> bool:

@@ -120,10 +120,6 @@ def _text_of(content: object) -> str:
         if isinstance(block, dict):
             said = block.get("text") or block.get("thinking") or block.get("input")
             parts.append(
-                said
-                if isinstance(said, str)
-                else json.dumps(said)
-                if said
-                else _text_of(block.get("content"))
+                said if isinstance(said, str) else json.dumps(said) if said else _text_of(block.get("content"))
             )
     return " ".join(parts)

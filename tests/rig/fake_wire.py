@@ -40,9 +40,7 @@ def compact(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def head(
-    status: int, content_type: str, length: int | None, *, close: bool, extra: Sequence[str] = ()
-) -> bytes:
+def head(status: int, content_type: str, length: int | None, *, close: bool, extra: Sequence[str] = ()) -> bytes:
     """A response head with llama-server's own headers in its order; `length` None means chunked."""
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
@@ -82,9 +80,7 @@ def message_body(reply: Reply) -> dict[str, object]:
         content.append({"type": "text", "text": "".join(reply.text)})
     if reply.tool:
         name, pieces = reply.tool
-        content.append(
-            {"type": "tool_use", "id": "t" * 32, "name": name, "input": json.loads("".join(pieces))}
-        )
+        content.append({"type": "tool_use", "id": "t" * 32, "name": name, "input": json.loads("".join(pieces))})
     return {
         "id": reply.id,
         "type": "message",
@@ -127,14 +123,10 @@ def message_frames(reply: Reply) -> list[bytes]:
 def _blocks(reply: Reply) -> list[tuple[dict[str, object], list[dict[str, object]]]]:
     blocks: list[tuple[dict[str, object], list[dict[str, object]]]] = []
     if reply.thinking:
-        deltas: list[dict[str, object]] = [
-            {"type": "thinking_delta", "thinking": it} for it in reply.thinking
-        ]
+        deltas: list[dict[str, object]] = [{"type": "thinking_delta", "thinking": it} for it in reply.thinking]
         blocks.append(({"type": "thinking", "thinking": ""}, deltas))
     if reply.text:
-        blocks.append(
-            ({"type": "text", "text": ""}, [{"type": "text_delta", "text": it} for it in reply.text])
-        )
+        blocks.append(({"type": "text", "text": ""}, [{"type": "text_delta", "text": it} for it in reply.text]))
     if reply.tool:
         name, pieces = reply.tool
         deltas = [{"type": "input_json_delta", "partial_json": it} for it in pieces]

@@ -41,9 +41,7 @@ def test_the_same_prompt_again_is_read_from_the_cache_but_for_its_last_word(fake
 def test_a_stream_has_llama_servers_events_in_llama_servers_chunks(fake: FakeInstance) -> None:
     with socket.create_connection(("127.0.0.1", fake.port)) as client:
         body = b'{"stream":true,"messages":[{"role":"user","content":"nonce:a1"}]}'
-        client.sendall(
-            b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-        )
+        client.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         raw = b"".join(iter(lambda: client.recv(65536), b""))  # to the end: it closes after a stream
     head, _, rest = raw.partition(b"\r\n\r\n")
     assert head.split(b"\r\n") == [
@@ -55,9 +53,7 @@ def test_a_stream_has_llama_servers_events_in_llama_servers_chunks(fake: FakeIns
         b"Transfer-Encoding: chunked",
         b"Keep-Alive: timeout=5, max=100",
     ]
-    sizes = [
-        line for line in rest.split(b"\r\n") if line and all(byte in b"0123456789abcdef" for byte in line)
-    ]
+    sizes = [line for line in rest.split(b"\r\n") if line and all(byte in b"0123456789abcdef" for byte in line)]
     assert len(sizes) == 5  # three tokens, the end, the last chunk
     names = [line.removeprefix(b"event: ") for line in rest.split(b"\n") if line.startswith(b"event: ")]
     assert names == [
@@ -147,9 +143,7 @@ def test_a_broken_wire_is_seen_as_broken_and_the_next_call_is_answered(bad: Beha
         fake.wait_for(lambda it: (it.hangups, it.answered) == (0, 1))
 
 
-@pytest.mark.parametrize(
-    "honest", [behave.drip(), behave.comments(), behave.one_packet(), behave.huge_event()]
-)
+@pytest.mark.parametrize("honest", [behave.drip(), behave.comments(), behave.one_packet(), behave.huge_event()])
 def test_odd_pacing_is_still_a_whole_answer(honest: Behaviour) -> None:
     with FakeInstance([honest]) as fake:
         assert post(fake, STREAM).text.endswith('event: message_stop\ndata: {"type":"message_stop"}\n\n')
@@ -161,9 +155,7 @@ def test_a_bad_stream_can_be_well_framed(odd: Behaviour) -> None:
         assert post(fake, STREAM).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "stall", [behave.stall_before_head(), behave.stall_after_head(), behave.stall_mid_stream()]
-)
+@pytest.mark.parametrize("stall", [behave.stall_before_head(), behave.stall_after_head(), behave.stall_mid_stream()])
 def test_a_stall_ends_when_released_and_a_client_that_leaves_is_counted(stall: Behaviour) -> None:
     with FakeInstance([stall, stall]) as fake:
         with pytest.raises(httpx.TimeoutException):

@@ -41,10 +41,7 @@ def test_a_real_stream_has_the_head_and_the_framing_that_the_scripted_one_imitat
             for url in (tiny_pair[0].url, fake.url)
         )
     assert scripted.headers == real.headers
-    names = [
-        [line for line in answer.text.splitlines() if line.startswith("event: ")]
-        for answer in (real, scripted)
-    ]
+    names = [[line for line in answer.text.splitlines() if line.startswith("event: ")] for answer in (real, scripted)]
     assert names[0][:3] == names[1][:3]
     assert names[0][-3:] == names[1][-3:]
 
