@@ -20,7 +20,7 @@ import uvloop
 
 from benchmarks import answers
 from benchmarks.answers import Protocol
-from benchmarks.pages import PAGES
+from benchmarks.pages import NOT_FOUND, PAGES, QUIETLY_MISSING
 
 TICK_S = 0.002  # uvloop's timers count whole milliseconds
 GROUPS = 5  # so a stream gets an event each 10 ms, and each tick is a batch as a decode step is
@@ -156,10 +156,13 @@ class Wire(asyncio.Protocol):
             self._generate(Protocol(path), body)
             return
         page = PAGES.get(path)
-        if page is None:
+        if page is not None:
+            self._answer(b"200 OK", page())
+            return
+        if path not in QUIETLY_MISSING:
             print(f"no such page: {path}", file=sys.stderr)
-        answer = page() if page else b'{"error":{"code":404,"message":"File Not Found","type":"not_found_error"}}'
-        self._answer(b"200 OK" if page else b"404 Not Found", answer)
+            self._served = MAX_REQUESTS
+        self._answer(b"404 Not Found", NOT_FOUND)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None and not self.lost:
@@ -185,8 +188,6 @@ class Wire(asyncio.Protocol):
             self._answer(b"200 OK", answers.plain(protocol, *tokens))
 
     def _answer(self, status: bytes, body: bytes) -> None:
-        if not status.startswith(b"200"):
-            self._served = MAX_REQUESTS
         self.write(self._head(status) + _JSON % len(body) + body)
         self.finish()
 

@@ -86,3 +86,8 @@ PAGES: dict[str, Callable[[], bytes]] = {
     "/v1/messages/count_tokens": lambda: b'{"input_tokens":100}',
     "/tokenize": lambda: b'{"tokens":[1,2,3]}',
 }
+
+NOT_FOUND = b'{"error":{"code":404,"message":"File Not Found","type":"not_found_error"}}'
+# vllm-router asks this before every chat call, to route by token ids where the engine can render them. An
+# engine without it keeps the connection, while llama-server closes it: be kind to the peer.
+QUIETLY_MISSING = frozenset({"/v1/chat/completions/render"})

@@ -8,48 +8,29 @@ blocks that overlap and are closed only at the end, missing `signature` and `inp
 message_delta, flat errors, comments. A stream ends with message_stop or with one error; check tells which.
 """
 
-import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from tests.rig.legality_fields import (
+    CONTENT,
+    DELTAS,
+    ERRORS,
+    STOP_REASONS,
+    Block,
+    BrokenRuleError,
+    is_id,
+    rule,
+    rule_opening,
+    rule_usage,
+    tool_input,
+)
 from tests.rig.transcript import Event, Illegal, illegal, read_events
 
 __all__ = ["Illegal", "Message", "Tool", "check"]
 
 Level = Literal["exact", "native"]
-STOP_REASONS = {
-    "end_turn",
-    "max_tokens",
-    "stop_sequence",
-    "tool_use",
-    "pause_turn",
-    "refusal",
-    "model_context_window_exceeded",
-}
-ERRORS = {
-    "invalid_request_error",
-    "authentication_error",
-    "billing_error",
-    "permission_error",
-    "not_found_error",
-    "request_too_large",
-    "rate_limit_error",
-    "timeout_error",
-    "api_error",
-    "overloaded_error",
-}
-# What may be added to a block, the first being the delta that carries its content.
-DELTAS = {
-    "text": ("text_delta", "citations_delta"),
-    "thinking": ("thinking_delta", "signature_delta"),
-    "tool_use": ("input_json_delta",),
-    "server_tool_use": ("input_json_delta",),
-}
-CONTENT = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
-ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -85,23 +66,11 @@ def check(raw: bytes, level: Level = "exact", *, comments: bool | None = None) -
     for at, event in enumerate(events):
         try:
             walk.step(event)
-        except _BrokenRuleError as broken:
+        except BrokenRuleError as broken:
             raise illegal(f"not legal ({level}): {broken}", events, at) from None
     if not walk.ended:
         raise illegal("the stream ends without message_stop or error", events, len(events))
     return walk.message(events)
-
-
-class _BrokenRuleError(Exception):
-    pass
-
-
-class _Block(msgspec.Struct):
-    kind: str
-    opened: Mapping[str, Any]
-    content: str = ""
-    signatures: int = 0
-    open: bool = True
 
 
 class _Walk:
@@ -112,7 +81,7 @@ class _Walk:
         self.start: Mapping[str, Any] | None = None
         self.delta: Mapping[str, Any] | None = None
         self.error: Mapping[str, Any] | None = None
-        self.blocks: list[_Block] = []
+        self.blocks: list[Block] = []
         self.ended = False
         self._steps: dict[str, Callable[[Any], None]] = {
             "message_start": self._message_start,
@@ -126,18 +95,18 @@ class _Walk:
 
     def step(self, event: Event) -> None:
         if event.is_comment:
-            _rule(self.comments, "a comment")
+            rule(self.comments, "a comment")
             return
-        _rule(not self.ended, f"{event.name} after the end")
-        _rule(isinstance(event.data, dict), "data that is no object")
+        rule(not self.ended, f"{event.name} after the end")
+        rule(isinstance(event.data, dict), "data that is no object")
         flat = event.name == "error" and not self.exact
-        _rule(flat or event.data.get("type") == event.name, "the type in the data is not the event's name")
+        rule(flat or event.data.get("type") == event.name, "the type in the data is not the event's name")
         if event.name == "ping":
             return
         if event.name not in self._steps:
-            _rule(not self.exact, f"an unknown event, {event.name!r}")
+            rule(not self.exact, f"an unknown event, {event.name!r}")
             return
-        _rule(self.start is not None or event.name in {"message_start", "error"}, "before message_start")
+        rule(self.start is not None or event.name in {"message_start", "error"}, "before message_start")
         self._steps[event.name](event.data)
 
     def message(self, events: list[Event]) -> Message:
@@ -149,7 +118,7 @@ class _Walk:
             model=start.get("model"),
             text="".join(it.content for it in self.blocks if it.kind == "text"),
             thinking="".join(it.content for it in self.blocks if it.kind == "thinking"),
-            tools=tuple(Tool(it.opened["id"], it.opened["name"], _tool_input(it)) for it in tools),
+            tools=tuple(Tool(it.opened["id"], it.opened["name"], tool_input(it)) for it in tools),
             usage=usage,
             stop_reason=delta.get("delta", {}).get("stop_reason"),
             stop_sequence=delta.get("delta", {}).get("stop_sequence"),
@@ -160,117 +129,79 @@ class _Walk:
         )
 
     def _message_start(self, data: Any) -> None:
-        _rule(self.start is None, "a second message_start")
+        rule(self.start is None, "a second message_start")
         message = data.get("message")
-        _rule(isinstance(message, dict), "no message")
-        _rule((message.get("type"), message.get("role")) == ("message", "assistant"), "not an assistant's message")
-        _rule(isinstance(message.get("model"), str) and bool(message["model"]), "no model")
-        _rule(_is_id(message.get("id")), "no id, or one with odd characters")
-        _rule(message.get("content") == [], "content that is not an empty list")
+        rule(isinstance(message, dict), "no message")
+        rule((message.get("type"), message.get("role")) == ("message", "assistant"), "not an assistant's message")
+        rule(isinstance(message.get("model"), str) and bool(message["model"]), "no model")
+        rule(is_id(message.get("id")), "no id, or one with odd characters")
+        rule(message.get("content") == [], "content that is not an empty list")
         for name in ("stop_reason", "stop_sequence"):
-            _rule(name in message and message[name] is None, f"{name} is not null")
-        _usage(message.get("usage"), "input_tokens", "output_tokens")
+            rule(name in message and message[name] is None, f"{name} is not null")
+        rule_usage(message.get("usage"), "input_tokens", "output_tokens")
         self.start = message
 
     def _block_start(self, data: Any) -> None:
-        _rule(self.delta is None, "a block after message_delta")
-        _rule(data.get("index") == len(self.blocks), f"index {data.get('index')}, not {len(self.blocks)}")
+        rule(self.delta is None, "a block after message_delta")
+        rule(data.get("index") == len(self.blocks), f"index {data.get('index')}, not {len(self.blocks)}")
         still = [number for number, block in enumerate(self.blocks) if block.open]
-        _rule(not (self.exact and still), f"a block starts while {still} is open")
+        rule(not (self.exact and still), f"a block starts while {still} is open")
         opened = data.get("content_block")
-        _rule(isinstance(opened, dict) and isinstance(opened.get("type"), str), "no content_block with a type")
-        _opened_as_it_should(opened, exact=self.exact)
-        self.blocks.append(_Block(opened["type"], opened))
+        rule(isinstance(opened, dict) and isinstance(opened.get("type"), str), "no content_block with a type")
+        rule_opening(opened, exact=self.exact)
+        self.blocks.append(Block(opened["type"], opened))
 
     def _block_delta(self, data: Any) -> None:
         block = self._open_block(data)
         delta = data.get("delta")
-        _rule(isinstance(delta, dict), "no delta")
+        rule(isinstance(delta, dict), "no delta")
         kind = delta.get("type")
-        _rule(kind in DELTAS.get(block.kind, ()), f"{kind} in a {block.kind} block")
+        rule(kind in DELTAS.get(block.kind, ()), f"{kind} in a {block.kind} block")
         if kind == "signature_delta":
-            _rule(isinstance(delta.get("signature"), str), "no signature")
+            rule(isinstance(delta.get("signature"), str), "no signature")
             block.signatures += 1
-            _rule(block.signatures == 1, "a second signature")
+            rule(block.signatures == 1, "a second signature")
         elif kind in CONTENT:
-            _rule(not block.signatures, "thinking after its signature")
-            _rule(isinstance(delta.get(CONTENT[kind]), str), f"no {CONTENT[kind]}")
+            rule(not block.signatures, "thinking after its signature")
+            rule(isinstance(delta.get(CONTENT[kind]), str), f"no {CONTENT[kind]}")
             block.content += delta[CONTENT[kind]]
 
     def _block_stop(self, data: Any) -> None:
         block = self._open_block(data)
         signed = block.kind != "thinking" or block.signatures == 1
-        _rule(signed or not self.exact, "a thinking block without signature_delta")
+        rule(signed or not self.exact, "a thinking block without signature_delta")
         if block.kind in {"tool_use", "server_tool_use"}:
-            _tool_input(block)
+            tool_input(block)
         block.open = False
 
     def _message_delta(self, data: Any) -> None:
-        _rule(self.delta is None, "a second message_delta")
-        _rule(not any(block.open for block in self.blocks), "message_delta while a block is open")
+        rule(self.delta is None, "a second message_delta")
+        rule(not any(block.open for block in self.blocks), "message_delta while a block is open")
         delta = data.get("delta")
-        _rule(isinstance(delta, dict) and "stop_sequence" in delta, "no delta, or one without stop_sequence")
+        rule(isinstance(delta, dict) and "stop_sequence" in delta, "no delta, or one without stop_sequence")
         why = delta.get("stop_reason")
-        _rule(why in STOP_REASONS, f"stop_reason {why!r}")
+        rule(why in STOP_REASONS, f"stop_reason {why!r}")
         hit = isinstance(delta["stop_sequence"], str)
-        _rule(hit == (why == "stop_sequence") or not self.exact, "stop_reason and stop_sequence disagree")
+        rule(hit == (why == "stop_sequence") or not self.exact, "stop_reason and stop_sequence disagree")
         tools = any(block.kind == "tool_use" for block in self.blocks)
-        _rule(tools or why != "tool_use", "stop_reason tool_use without a tool_use block")
-        _usage(data.get("usage"), "output_tokens", *(["input_tokens"] if self.exact else []))
+        rule(tools or why != "tool_use", "stop_reason tool_use without a tool_use block")
+        rule_usage(data.get("usage"), "output_tokens", *(["input_tokens"] if self.exact else []))
         self.delta = data
 
     def _message_stop(self, data: Any) -> None:
-        _rule(self.delta is not None, "message_stop without message_delta")
+        rule(self.delta is not None, "message_stop without message_delta")
         self.ended = True
 
     def _error(self, data: Any) -> None:
         error = data.get("error") if self.exact or "error" in data else data
-        _rule(isinstance(error, dict), "no error")
-        _rule(error.get("type") in ERRORS or not self.exact, f"error type {error.get('type')!r}")
-        _rule(isinstance(error.get("message"), str) and bool(error["message"]), "no message")
+        rule(isinstance(error, dict), "no error")
+        rule(error.get("type") in ERRORS or not self.exact, f"error type {error.get('type')!r}")
+        rule(isinstance(error.get("message"), str) and bool(error["message"]), "no message")
         self.error = error
         self.ended = True
 
-    def _open_block(self, data: Any) -> _Block:
+    def _open_block(self, data: Any) -> Block:
         index = data.get("index")
-        known = isinstance(index, int) and 0 <= index < len(self.blocks)
-        _rule(known and self.blocks[index].open, f"block {index} is not open")
-        return self.blocks[index]
-
-
-def _opened_as_it_should(opened: Mapping[str, Any], *, exact: bool) -> None:
-    match opened["type"]:
-        case "text":
-            _rule(opened.get("text") == "", "a text block that does not start empty")
-        case "thinking":
-            _rule(opened.get("thinking") == "", "a thinking block that does not start empty")
-            _rule(opened.get("signature") == "" or not exact, "a thinking block without signature")
-        case "tool_use":
-            _rule(_is_id(opened.get("id")), "a tool_use block without an id")
-            _rule(isinstance(opened.get("name"), str) and bool(opened["name"]), "a tool_use block without a name")
-            _rule(opened.get("input") == {} or not exact, "a tool_use block without an empty input")
-
-
-def _tool_input(block: _Block) -> dict[str, Any]:
-    try:
-        value = json.loads(block.content or "{}")
-    except ValueError:
-        value = None
-    _rule(isinstance(value, dict), f"tool input that is no JSON object: {block.content!r}")
-    assert isinstance(value, dict)
-    return value
-
-
-def _usage(usage: Any, *needed: str) -> None:
-    _rule(isinstance(usage, dict), "no usage")
-    for name in needed:
-        _rule(isinstance(usage.get(name), int) and usage[name] >= 0, f"usage without {name}")
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and ID.fullmatch(value) is not None
-
-
-def _rule(kept: bool, otherwise: str) -> None:
-    if not kept:
-        raise _BrokenRuleError(otherwise)
+        known = [block for number, block in enumerate(self.blocks) if number == index and block.open]
+        rule(bool(known), f"block {index} is not open")
+        return known[0]

@@ -9,7 +9,7 @@ import msgspec
 SHOWN_BEFORE, SHOWN_AFTER, SHOWN_CHARS = 6, 2, 150
 
 
-class Illegal(AssertionError):  # noqa: N818  # reads as what it says of the stream
+class Illegal(AssertionError):
     """A stream breaks a rule; the message shows the rule and the place among its neighbours."""
 
 
@@ -45,8 +45,8 @@ def read_events(raw: bytes) -> list[Event]:
 def illegal(reason: str, events: Sequence[Event], at: int) -> Illegal:
     """The error for the event number `at`, which may be one past the last."""
     lines = [reason]
-    for number in range(max(at - SHOWN_BEFORE, 0), min(at + SHOWN_AFTER + 1, len(events))):
-        lines.append(f"{'->' if number == at else '  '} {number:3} {events[number]}")
+    shown = range(max(at - SHOWN_BEFORE, 0), min(at + SHOWN_AFTER + 1, len(events)))
+    lines += [f"{'->' if number == at else '  '} {number:3} {events[number]}" for number in shown]
     if at >= len(events):
         lines.append(f"-> {at:3} (end of the bytes)")
     return Illegal("\n".join(lines))
@@ -64,7 +64,7 @@ def _read_block(block: str, events: list[Event]) -> None:
     for line in block.split("\n"):
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
-        if not field:
+        if line.startswith(":"):
             events.append(Event(":", value))
         elif field == "event" and not name:
             name = value
