@@ -87,7 +87,7 @@ def _sglang() -> Contender:
         protocol=Protocol.CHAT,
         on="cache_aware, metrics, log level warn, no keys",
         version=lambda: _package("sglang-router"),
-        command=lambda place: _rust("sglang_router.launch_router", "warn", place),
+        command=lambda place: _rust("sglang_router.launch_router", "info", place),
     )
 
 
@@ -97,7 +97,7 @@ def _vllm() -> Contender:
         protocol=Protocol.CHAT,
         on="cache_aware, metrics, log level warn, no keys",
         version=lambda: _package("vllm-router"),
-        command=lambda place: _rust("vllm_router.launch_router", "warning", place),
+        command=lambda place: _rust("vllm_router.launch_router", "info", place),
     )
 
 

@@ -110,7 +110,7 @@ def _as_written(default: object, kind: inspect.Type) -> object:
         return duration_text(default)
     if form == "size" and isinstance(default, int):
         return size_text(default)
-    written: object = msgspec.to_builtins(default)
+    written: object = msgspec.json.decode(msgspec.json.encode(default))
     return written
 
 

@@ -32,7 +32,7 @@ _SYNTAX = (
     ),
     ("found unexpected end of stream", "a quote that is never closed", "close it on the same line"),
     ("but found another document", "a second document", "remove the --- and what follows it"),
-    ("found duplicate anchor", "an anchor (&) that is defined twice", "give each anchor its own name"),
+    ("second occurrence", "an anchor (&) that is defined twice", "give each anchor its own name"),
     (
         "found unknown escape character",
         "an unknown escape in double quotes",

@@ -34,7 +34,7 @@ _PERIODS = {
 _LONGEST_S = 366 * 86400.0  # more is a slip of the unit, and event loops refuse timers much longer
 _LARGEST_BYTES = 2**50
 
-_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
+_NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,9})?"
 DURATION_PATTERN = rf"^{_NUMBER} ?(ms|s|m|h|d)$"
 SIZE_PATTERN = rf"^{_NUMBER} ?(B|kB|KB|MB|GB|KiB|MiB|GiB)$"
 RATE_PATTERN = r"^[0-9]{1,15} ?/ ?(s|sec|second|min|minute|h|hour|d|day)$"

@@ -90,16 +90,16 @@ class ChildProcess:
         pause = threading.Event()
         while not ready():
             if not self.running:
-                raise StartError(f"{self.name} ended with code {self.returncode}.{self._tail()}")
+                raise StartError(f"{self.name} ended with code {self.returncode}.{self.tail()}")
             if clock.monotonic_s() > due:
-                raise StartError(f"{self.name} was not ready within {deadline_s:g} s.{self._tail()}")
+                raise StartError(f"{self.name} was not ready within {deadline_s:g} s.{self.tail()}")
             pause.wait(0.02)
 
     def stop(self, grace_s: float = 5.0) -> None:
         """SIGTERM, SIGKILL after the grace, and close the log. Does nothing to one that has ended."""
         if self._popen is not None:
             self.resume()
-            self._signal(signal.SIGTERM)
+            self.send(signal.SIGTERM)
             try:
                 self._popen.wait(grace_s)
             except subprocess.TimeoutExpired:
@@ -111,20 +111,21 @@ class ChildProcess:
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
-        self._signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
         self._reap()
 
-    def interrupt(self) -> None:
-        """SIGINT, as Ctrl-C would send it, without waiting."""
-        self._signal(signal.SIGINT)
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, without waiting. Nothing happens to one that has ended."""
+        if self._popen is not None and self.running:
+            self._popen.send_signal(number)
 
     def suspend(self) -> None:
         """SIGSTOP: the kernel goes on accepting its connections, but nothing answers."""
-        self._signal(signal.SIGSTOP)
+        self.send(signal.SIGSTOP)
 
     def resume(self) -> None:
         """SIGCONT: go on after `suspend`; otherwise nothing happens."""
-        self._signal(signal.SIGCONT)
+        self.send(signal.SIGCONT)
 
     def wait(self, timeout_s: float) -> int:
         """The return code, once it has ended by itself; subprocess.TimeoutExpired if it has not."""
@@ -132,16 +133,13 @@ class ChildProcess:
             raise RuntimeError(f"{self.name} was never started")
         return self._popen.wait(timeout_s)
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._popen is not None and self.running:
-            self._popen.send_signal(number)
+    def tail(self) -> str:
+        """Its last lines as the end of a message; empty if it wrote nothing."""
+        lines = self.log.splitlines()[-TAIL_LINES:]
+        return "\n".join(["", "Its last lines:", *(f"  {line}" for line in lines)]) if lines else ""
 
     def _reap(self) -> None:
         if self._popen is not None:
             self._popen.wait()
             if self._popen.stdin is not None:
                 self._popen.stdin.close()
-
-    def _tail(self) -> str:
-        lines = self.log.splitlines()[-TAIL_LINES:]
-        return "\n".join(["", "Its last lines:", *(f"  {line}" for line in lines)]) if lines else ""

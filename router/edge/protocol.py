@@ -319,6 +319,9 @@ class RouterProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, unless there are too many."""
         super().connection_made(transport)
+        # With no room to buffer, uvloop writes at once instead of after another turn of its loop, which saves an
+        # epoll_wait per token; and it says at once when the client is slower than the instance.
+        transport.set_write_buffer_limits(high=0)
         self.alive.add(self)
         if len(self.connections) > self.max_connections:
             transport.abort()

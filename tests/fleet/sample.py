@@ -1,0 +1,43 @@
+"""Small fleets for the tests of every room that looks at one."""
+
+from collections.abc import Iterable, Mapping
+
+from router.fleet.fleet import Fleet
+from router.fleet.health import Event, Health, State
+from router.fleet.instance import Facts, Instance
+from router.fleet.registry import Pool, Registry
+from router.fleet.view import FleetView, Row
+
+
+def instance(id_: str, slots: int | None = None) -> Instance:
+    return Instance(id=id_, address="127.0.0.1", port=8080, authority="127.0.0.1:8080", slots=slots)
+
+
+def registry(pools: Mapping[str, Iterable[str]], slots: int | None = None) -> Registry:
+    """Pools by name, each with the ids of its instances; every instance has `slots`."""
+    ids = {id_: None for members in pools.values() for id_ in members}
+    return Registry(
+        instances={id_: instance(id_, slots) for id_ in ids},
+        pools={
+            name: Pool(name=name, aliases=(), display_name=name, instance_ids=tuple(members))
+            for name, members in pools.items()
+        },
+    )
+
+
+def fleet(pools: Mapping[str, Iterable[str]], slots: int | None = 1) -> Fleet:
+    """A fleet in which every instance serves; with `slots` None, as many as /props would say: none yet."""
+    made = Fleet(registry(pools, slots))
+    for id_ in made.view.rows:
+        made.observe(id_, Event.ANSWERED, 0.0)
+    return made
+
+
+def row(id_: str, *, slots: int = 2, busy: int = 0, state: State = State.SERVING, facts: Facts | None = None) -> Row:
+    return Row(instance=instance(id_), health=Health(state=state), facts=facts, slots=slots, busy=busy)
+
+
+def view(*rows: Row, pool: str = "m") -> FleetView:
+    """One pool of these rows, in this order."""
+    ids = [it.instance.id for it in rows]
+    return FleetView(registry=registry({pool: ids}), rows={it.instance.id: it for it in rows})
