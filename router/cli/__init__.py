@@ -33,8 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         case "init":
             from router.cli import init
 
-            key = os.environ.get(arguments.api_key_env) if arguments.api_key_env else None
-            return init.run(arguments.urls, out=sys.stdout, err=sys.stderr, api_key=key)
+            name = arguments.api_key_env
+            return init.run(
+                arguments.urls, out=sys.stdout, err=sys.stderr, api_key=os.environ.get(name), api_key_env=name
+            )
         case "status":
             from router.cli import status
 
@@ -83,7 +85,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="llama-servers, such as http://gpu1:8080 (default: ports 8080 to 8090 here)",
     )
-    init.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds their key")
+    init.add_argument(
+        "--api-key-env",
+        metavar="NAME",
+        default="LLAMA_API_KEY",
+        help="environment variable that holds their key (default: %(default)s)",
+    )
 
     status = commands.add_parser(
         "status",

@@ -130,6 +130,11 @@ class ClientLink(RequestResponseCycle):
         if not self.disconnected:
             self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
+    def write_frame(self, frame: bytes) -> None:
+        """Send one chunk that is framed already."""
+        if not self.disconnected:
+            self.transport.write(frame)
+
     def end(self) -> None:
         """Send the last chunk."""
         if not self.disconnected:

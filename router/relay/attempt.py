@@ -171,6 +171,15 @@ class Attempt:
             return
         self._parts.append(chunk)
 
+    def framed(self, frame: bytes, start: int) -> bool:
+        """The hot path: once per token. The common event goes on in the framing that it came in."""
+        stream, client = self._stream, self._client
+        if stream is None or client is None or not stream.passes(frame, start):
+            return False
+        self._last_byte_s = self.last_event_s = now_s = monotonic_s()
+        client.write_frame(frame, now_s)
+        return True
+
     def ended(self) -> None:
         """Judge what has come."""
         if self._phase == "over":
@@ -195,7 +204,7 @@ class Attempt:
     # ------------------------------------------------------------ streaming
 
     def _flow(self, chunk: bytes) -> None:
-        """The hot path: once per token."""
+        """What is not one common event alone: the first and the last, several at once, a part of one."""
         stream, client = self._stream, self._client
         if stream is None or client is None or self._phase == "over":
             return

@@ -244,6 +244,7 @@ class Exchange:
         match error:
             case UpstreamUnreachable():
                 self._corridor.observe(error.instance_id, Event.REFUSED)
+                self._corridor.suspect(error.instance_id)
             case UpstreamLoading():
                 self._corridor.observe(error.instance_id, Event.LOADING)
             case _:

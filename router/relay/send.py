@@ -49,6 +49,9 @@ class Link(Protocol):
     def write(self, data: bytes) -> None:
         """Send a piece of it."""
 
+    def write_frame(self, frame: bytes) -> None:
+        """Send a piece that is in chunked framing already."""
+
     def end(self) -> None:
         """End it cleanly."""
 
@@ -100,6 +103,12 @@ class ClientStream:
         self._last_s = monotonic_s()
         self.bytes_out += len(data)
         self._link.write(data)
+
+    def write_frame(self, frame: bytes, now_s: float) -> None:
+        """Send one whole event in chunked framing; `now_s` because the caller has just asked."""
+        self._last_s = now_s
+        self.bytes_out += len(frame)
+        self._link.write_frame(frame)
 
     def end(self) -> None:
         """End cleanly: message_stop, or the one error event, has been written."""

@@ -17,6 +17,8 @@ Header = tuple[bytes, bytes]
 
 # Up to this size copying the body behind its head is cheaper than a second buffer.
 JOINED_BYTES = 64 * 1024
+# Hex digits and the line break of a chunk head without extensions.
+_MAX_CHUNK_HEAD = 10
 
 
 class Sink(Protocol):
@@ -27,6 +29,13 @@ class Sink(Protocol):
 
     def data(self, chunk: bytes) -> None:
         """A piece of the body, never empty, without its chunked framing."""
+
+    def framed(self, frame: bytes, start: int) -> bool:
+        """Offered before `data`: one whole chunk of a chunked body in its framing; its content begins at `start`.
+
+        True: taken. False: it comes again as `data`. A relay whose client reads chunks too need not unpack the common
+        token event only to pack it again.
+        """
 
     def ended(self) -> None:
         """The body is whole."""
@@ -43,6 +52,8 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection. It carries one call at a time; `on_free` is told when it may carry the next."""
 
     __slots__ = (
+        "_aligned",
+        "_at_chunk_end",
         "_headers",
         "_informational",
         "_on_free",
@@ -67,6 +78,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink: Sink | None = None
         self._headers: list[Header] = []
         self._informational = False
+        self._aligned = self._at_chunk_end = False
         self._touched = False
         self._reusable = True
         self._saw_length = False
@@ -90,8 +102,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._sink = sink
         self._headers = []
-        self._touched = False
-        self._saw_length = False
+        self._touched = self._aligned = self._saw_length = False
         self.uses += 1
         if len(body) < JOINED_BYTES:
             transport.write(head + body)
@@ -132,9 +143,18 @@ class UpstreamConnection(asyncio.Protocol):
             # Bytes that nobody asked for: what follows could be taken for the next call's answer.
             self.abandon()
             return
+        if self._aligned:
+            # Whole chunks leave the parser where it is, so one that is taken as it stands need not be shown to it.
+            start = data.find(b"\r\n", 1, _MAX_CHUNK_HEAD) + 2
+            if start > 2 and _is_one_chunk(data, start) and self._sink.framed(data, start):
+                return
         self._touched = True
+        self._at_chunk_end = False
         try:
             self._parser.feed_data(data)
+            # Nothing but a chunk's end can be the last callback of a read that ends in a line break and leaves the
+            # parser between two chunks: a chunk head would have called back, and half a head has no line break.
+            self._aligned = self._at_chunk_end and data.endswith(b"\r\n")
         except httptools.HttpParserCallbackError as error:
             raise error.__context__ or error from None
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -181,10 +201,19 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is not None:
             self._sink.data(chunk)
 
+    def on_chunk_header(self) -> None:
+        """A chunk begins."""
+        self._at_chunk_end = False
+
+    def on_chunk_complete(self) -> None:
+        """It is whole."""
+        self._at_chunk_end = True
+
     def on_message_complete(self) -> None:
         """Free the connection first, so that the sink may start the next call on it at once."""
         if self._informational:
             return
+        self._at_chunk_end = False
         sink, self._sink = self._sink, None
         if self._reusable and not self.closed:
             self._on_free(self)
@@ -204,3 +233,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _broke(self, what: str) -> UpstreamBroke:
         return UpstreamBroke(f"instance {self.instance.id} {what}", instance_id=self.instance.id)
+
+
+def _is_one_chunk(data: bytes, start: int) -> bool:
+    """Say whether `data` is one whole chunk, no more and no less; its content begins at `start`."""
+    try:
+        size = int(data[: start - 2], 16)
+    except ValueError:
+        return False
+    return len(data) == start + size + 2 and data.endswith(b"\r\n")

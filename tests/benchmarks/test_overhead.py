@@ -171,10 +171,10 @@ def test_the_report_renders(tmp_path: Path) -> None:
 
 
 def test_samples_are_told_by_function_and_by_line() -> None:
-    noted = "3\t/a/b/c.py:7:inner;/a/b/d.py:9:outer\n1\t/a/b/d.py:4:outer\n"
+    noted = "3\t/a/b/c.py:7:inner;/a/b/d.py:9:outer\n1\t/a/b/d.py:4:outer\n4\t/a/b/c.py:2:other\n"
     text = profile_router.table(noted, 5)
-    assert " 75.0%  b/c.py:7 inner" in text
-    assert "100.0%  b/d.py:outer" in text
+    assert " 37.5%  b/c.py:7 inner" in text
+    assert " 50.0%  b/d.py:outer" in text
 
 
 def test_a_quick_run_tells_and_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -308,7 +308,8 @@ def test_the_head_of_a_second_request_has_the_same_deadline(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [head(POST, HOST, "Content-Length: 100") + b'{"model":', chunked() + b"5\r\nhel", chunked() + b"5\r\nhello\r\n"]
+    "raw",
+    [head(POST, HOST, "Content-Length: 100") + b'{"model":', chunked() + b"5\r\nhel", chunked() + b"5\r\nhello\r\n"],
 )
 def test_a_body_that_stops_coming_is_refused_in_time(wire: Wire, raw: bytes) -> None:
     assert "body" in refused(wire.send(raw).answer(), 408, "timeout_error")

@@ -41,7 +41,11 @@ def test_what_routing_needs_is_read_and_the_rest_stays_raw() -> None:
 def test_what_may_be_left_out_may_also_be_null(name: str) -> None:
     left_out, null = decode_messages(without(name)), decode_messages(body(**{name: None}))
     for head in (left_out, null):
-        assert (None, b"null", None) == (head.max_tokens if name == "max_tokens" else None, bytes(head.system), head.metadata)
+        assert (None, b"null", None) == (
+            head.max_tokens if name == "max_tokens" else None,
+            bytes(head.system),
+            head.metadata,
+        )
         assert not head.stream
 
 

@@ -44,7 +44,9 @@ def test_events_are_the_same_however_the_bytes_come(name: str) -> None:
         assert (events, pending) == split(pieces), pieces
 
 
-_lines = st.lists(st.sampled_from([b"data: 1", b"event: a", b":", b": c", b"data: x: y", b"id: 7"]), min_size=1, max_size=3)
+_lines = st.lists(
+    st.sampled_from([b"data: 1", b"event: a", b":", b": c", b"data: x: y", b"id: 7"]), min_size=1, max_size=3
+)
 
 
 @steady
