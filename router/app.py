@@ -99,7 +99,7 @@ def _set_up_protocol(file: RouterFile, metrics: Metrics) -> None:
     """The server makes the protocol's objects, so its limits can only stand on the class."""
     protocol.RouterProtocol.max_body_bytes = file.limits.body_bytes
     protocol.RouterProtocol.max_connections = file.limits.connections
-    protocol.RouterProtocol.on_refusal = staticmethod(lambda error: metrics.refused.labels(error.cause).inc())
+    protocol.RouterProtocol.on_refusal = staticmethod(lambda error: metrics.refused.series((error.cause,)).inc())
 
 
 @asynccontextmanager

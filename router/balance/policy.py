@@ -6,7 +6,7 @@ import msgspec
 
 from router.balance import cost
 from router.fleet.instance import InstanceId
-from router.fleet.view import FleetView, Row
+from router.fleet.view import FleetView
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -59,18 +59,21 @@ def choose(call: Call, view: FleetView) -> Decision:
 
     Pure: same arguments, same answer. Advice only: the lease decides.
     """
-    rows = [row for row in view.pool_rows(call.pool) if row.serving and row.instance.id not in call.excluded]
-    if not rows:
+    ranking = [
+        Candidate(instance_id=row.instance.id, free=row.slots - row.busy, busy_share=cost.busy_share(row))
+        for row in view.pool_rows(call.pool)
+        if row.serving and row.instance.id not in call.excluded
+    ]
+    if not ranking:
         return Decision(Refuse("all_failed" if call.excluded else "no_instance"))
-    if len(rows) > 1:
-        rows.sort(key=lambda row: (cost.busy_share(row), -cost.rendezvous(call.affinity, row)))
-    ranking = tuple([_candidate(row) for row in rows])
-    best = rows[0]
-    return Decision(Place(best.instance.id) if best.free else Wait(), ranking)
+    if len(ranking) > 1:
+        ranking.sort(key=lambda candidate: _order(candidate, call.affinity))
+    best = ranking[0]
+    return Decision(Place(best.instance_id) if best.free > 0 else Wait(), tuple(ranking))
 
 
-def _candidate(row: Row) -> Candidate:
-    return Candidate(instance_id=row.instance.id, free=row.free, busy_share=cost.busy_share(row))
+def _order(candidate: Candidate, affinity: int) -> tuple[float, int]:
+    return candidate.busy_share, -cost.rendezvous(affinity, candidate.instance_id)
 
 
 def word(verdict: Verdict) -> str:

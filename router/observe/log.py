@@ -22,28 +22,29 @@ class CallLog:
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
-        self._lines: list[bytes] = []
+        self._records: list[CallRecord] = []
         self._encoder = msgspec.json.Encoder(decimal_format="number")
         self.lost = 0
 
     def __repr__(self) -> str:
-        return f"CallLog[{len(self._lines)} lines wait, {self.lost} lost]"
+        return f"CallLog[{len(self._records)} lines wait, {self.lost} lost]"
 
     def record(self, record: CallRecord) -> None:
         """Take one line; it is written when this turn of the event loop is over."""
-        if not self._lines:
+        if not self._records:
             asyncio.get_running_loop().call_soon(self.flush)
-        stamp = datetime.fromtimestamp(wall_s(), UTC).isoformat(timespec="milliseconds")
-        self._lines.append(b'{"at":"%b",%b\n' % (stamp.encode(), self._encoder.encode(record)[1:]))
+        self._records.append(record)
 
     def flush(self) -> None:
         """Write what has come."""
-        lines, self._lines = self._lines, []
+        records, self._records = self._records, []
+        at = datetime.fromtimestamp(wall_s(), UTC).isoformat(timespec="milliseconds").encode()
+        encode = self._encoder.encode
         try:
-            self._out.write(b"".join(lines))
+            self._out.write(b"".join([b'{"at":"%b",%b\n' % (at, encode(record)[1:]) for record in records]))
             self._out.flush()
         except (OSError, ValueError):
-            self.lost += len(lines)
+            self.lost += len(records)
 
 
 def set_up_logging(level: Level) -> None:

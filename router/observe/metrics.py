@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from router.fleet.health import State
 from router.fleet.view import FleetView
+from router.observe.tally import Count, Counter, Histogram
 from router.wire.record import CallRecord
 
 # From a cached short turn on a GPU (50 ms) to a cold prefill of a whole context on a CPU (minutes).
@@ -21,101 +22,93 @@ DURATION_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600
 _CALL = ("endpoint", "model", "instance")
 
 
-class _Child:
-    """The resolved children of one (endpoint, pool, instance): `labels()` costs more than what it guards."""
+class _Series:
+    """What one (endpoint, pool, instance) writes to, resolved once: looking labels up costs more than writing."""
 
     __slots__ = ("cached", "duration", "input", "itl", "outcomes", "output", "queue", "ttft")
 
     def __init__(self, metrics: "Metrics", labels: tuple[str, str, str]) -> None:
-        self.ttft = metrics.ttft.labels(*labels)
-        self.itl = metrics.itl.labels(*labels)
-        self.queue = metrics.queue.labels(*labels)
-        self.duration = metrics.duration.labels(*labels)
-        self.input = metrics.tokens.labels(*labels, "input")
-        self.cached = metrics.tokens.labels(*labels, "cached")
-        self.output = metrics.tokens.labels(*labels, "output")
-        self.outcomes: dict[tuple[str, str], Counter] = {}
+        self.ttft = metrics.ttft.series(labels)
+        self.itl = metrics.itl.series(labels)
+        self.queue = metrics.queue.series(labels)
+        self.duration = metrics.duration.series(labels)
+        self.input = metrics.tokens.series((*labels, "input"))
+        self.cached = metrics.tokens.series((*labels, "cached"))
+        self.output = metrics.tokens.series((*labels, "output"))
+        self.outcomes: dict[tuple[str, str], Count] = {}
 
 
 class Metrics:
     """The table, in a registry of its own, so that two routers in one process do not meet."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
-        self._children: dict[tuple[str, str, str], _Child] = {}
-        self.calls = Counter(
-            "llama_router_calls", "Calls that are over.", (*_CALL, "outcome", "cause"), registry=registry
-        )
+        self._registry = CollectorRegistry()
+        self._series: dict[tuple[str, str, str], _Series] = {}
+        self.calls = Counter("llama_router_calls", "Calls that are over.", (*_CALL, "outcome", "cause"))
         self.ttft = Histogram(
             "llama_router_ttft_seconds",
             "From the last byte of a request to the first event of its answer.",
-            _CALL, buckets=TTFT_BUCKETS_S, registry=registry,
-        )  # fmt: skip
+            _CALL,
+            TTFT_BUCKETS_S,
+        )
         self.itl = Histogram(
             "llama_router_itl_seconds",
             "Mean time between two token events, one observation a streamed call.",
-            _CALL, buckets=ITL_BUCKETS_S, registry=registry,
-        )  # fmt: skip
+            _CALL,
+            ITL_BUCKETS_S,
+        )
         self.queue = Histogram(
             "llama_router_queue_seconds",
             "From the last byte of a request to its lease on a slot.",
-            _CALL, buckets=QUEUE_BUCKETS_S, registry=registry,
-        )  # fmt: skip
+            _CALL,
+            QUEUE_BUCKETS_S,
+        )
         self.duration = Histogram(
             "llama_router_call_seconds",
             "From the last byte of a request to the end of its answer.",
-            _CALL, buckets=DURATION_BUCKETS_S, registry=registry,
-        )  # fmt: skip
+            _CALL,
+            DURATION_BUCKETS_S,
+        )
         self.tokens = Counter(
             "llama_router_tokens",
             "Tokens by kind: input (computed), cached (taken from the KV cache), output.",
-            (*_CALL, "kind"), registry=registry,
-        )  # fmt: skip
+            (*_CALL, "kind"),
+        )
         self.attempts_failed = Counter(
-            "llama_router_attempts_failed",
-            "Attempts that failed on an instance.",
-            ("instance",),
-            registry=registry,
+            "llama_router_attempts_failed", "Attempts that failed on an instance.", ("instance",)
         )
-        self.refused = Counter(
-            "llama_router_refused",
-            "Requests refused before they became a call.",
-            ("cause",),
-            registry=registry,
-        )
+        self.refused = Counter("llama_router_refused", "Requests refused before they became a call.", ("cause",))
         self.loop_lag = Gauge(
-            "llama_router_loop_lag_seconds",
-            "How late the event loop was at its last look.",
-            registry=registry,
+            "llama_router_loop_lag_seconds", "How late the event loop was at its last look.", registry=self._registry
         )
+        for metric in (
+            self.calls, self.ttft, self.itl, self.queue, self.duration, self.tokens, self.attempts_failed, self.refused
+        ):  # fmt: skip
+            self._registry.register(metric)
 
     def record(self, record: CallRecord) -> None:
         """Count one call that is over."""
         key = (record.endpoint, record.pool, record.instance_id)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = _Child(self, key)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = _Series(self, key)
         outcome = (record.outcome, record.cause)
-        counter = child.outcomes.get(outcome)
-        if counter is None:
-            counter = child.outcomes[outcome] = self.calls.labels(*key, *outcome)
-        counter.inc()
-        child.duration.observe(record.duration_s)
+        count = series.outcomes.get(outcome)
+        if count is None:
+            count = series.outcomes[outcome] = self.calls.series((*key, *outcome))
+        count.inc()
+        series.duration.observe(record.duration_s)
         if record.queue_s is not None:
-            child.queue.observe(record.queue_s)
+            series.queue.observe(record.queue_s)
         if record.ttft_s is not None:
-            child.ttft.observe(record.ttft_s)
+            series.ttft.observe(record.ttft_s)
         if record.itl_s is not None:
-            child.itl.observe(record.itl_s)
-        for amount, kind in (
-            (record.input_tokens, child.input),
-            (record.cached_tokens, child.cached),
-            (record.output_tokens, child.output),
-        ):
-            if amount:
-                kind.inc(amount)
+            series.itl.observe(record.itl_s)
+        series.input.value += record.input_tokens or 0
+        series.cached.value += record.cached_tokens or 0
+        series.output.value += record.output_tokens or 0
         for instance_id in record.failed_on:
-            self.attempts_failed.labels(instance_id).inc()
+            self.attempts_failed.series((instance_id,)).inc()
 
     def watch(self, view: Callable[[], FleetView], waiting: Callable[[str], int]) -> None:
         """Read the fleet's gauges when somebody scrapes, instead of writing them on every change."""
