@@ -1,23 +1,28 @@
-"""build: from a registry file to a Litestar application. The one file that knows everyone."""
+"""build: from a registry file to a running Router. The one file that knows everyone."""
 
 import asyncio
+import contextlib
+import logging
+import signal
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
+from pathlib import Path
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.exceptions import HTTPException
 
 from router.admit.desk import Desk
+from router.admit.retries import RetryBudget
 from router.balance.policy import choose
 from router.clock import monotonic_s, wall_s
 from router.config.keys import KeyEntry
+from router.config.problem import ConfigInvalid, ConfigProblem
 from router.config.schema import RouterFile
 from router.edge import protocol
-from router.edge.admin import admin_routes
+from router.edge.admin import ReloadReport, admin_routes
 from router.edge.auth import Keys
 from router.edge.messages import message_routes
 from router.edge.models import model_routes
@@ -25,100 +30,219 @@ from router.edge.ops import ops_routes
 from router.edge.rescue import answer_bug, answer_http_exception, answer_router_error, tell
 from router.errors import RouterError
 from router.fleet.fleet import Fleet
+from router.fleet.health import Event
+from router.fleet.instance import InstanceId
+from router.fleet.load import HoldTimes
 from router.fleet.registry import build as build_registry
 from router.observe.log import CallLog
 from router.observe.metrics import Metrics
+from router.observe.supervise import Supervisor
 from router.probe.poll import Poll
-from router.relay.admission import Admission
-from router.relay.corridor import Corridor, Running
+from router.probe.reload import watch_files
+from router.relay.admission import Admission, predict
+from router.relay.corridor import Calls, Corridor, Running, Settings, Weights
 from router.relay.pool import Pools
 from router.wire.record import CallRecord
 
-# Connections to instances are looked at this often; the pool never hands out a stale one, this only closes them.
-POOL_SWEEP_S = 2.0
+_log = logging.getLogger("llama_router")
+
+Load = Callable[[], tuple[RouterFile, tuple[KeyEntry, ...] | None]]
 
 
-def build(file: RouterFile, key_entries: tuple[KeyEntry, ...] | None) -> Litestar:
-    """Make the application. `key_entries` None: nobody is asked for a key."""
-    fleet = Fleet(build_registry(file))
-    max_waiting = None if file.queue.max_waiting == "auto" else file.queue.max_waiting
-    admission = Admission(fleet, Desk(choose=choose, max_waiting=max_waiting))
-    metrics = Metrics()
-    metrics.watch(lambda: fleet.view, admission.waiting)
-    running = Running()
-    pools = Pools(connect_s=file.deadlines.connect_s)
-    poll = Poll(fleet, file.poll, changed=admission.ask, died=running.instance_died)
-    log = CallLog(sys.stdout.buffer)
-    corridor = Corridor(
-        fleet=fleet,
-        admission=admission,
-        pools=pools,
-        running=running,
-        deadlines=file.deadlines,
-        queue_deadline_s=file.queue.deadline_s,
-        record=_recorder(metrics, log, wanted=file.log.level in {"debug", "info"}),
-        observe=poll.observe,
-        suspect=poll.suspect,
-        tell=tell,
-    )
-    keys = Keys(key_entries)
-    now_s = wall_s()
-    started_at = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    _set_up_protocol(file, metrics)
-    return Litestar(
-        route_handlers=[
-            *message_routes(corridor, keys),
-            *model_routes(fleet, keys, started_at=started_at, started_s=int(now_s)),
-            *ops_routes(fleet, metrics),
-            *admin_routes(fleet, admission),
-        ],
-        exception_handlers={
-            RouterError: answer_router_error,
-            HTTPException: answer_http_exception,
-            Exception: answer_bug,
-        },
-        lifespan=[partial(_lifespan, poll=poll, pools=pools, metrics=metrics)],
-        cors_config=CORSConfig(allow_origins=list(file.cors.origins)) if file.cors else None,
-        openapi_config=None,
-        logging_config=None,
-    )
+class Router:
+    """One replica: the application, and what an operator can do to it."""
 
+    def __init__(
+        self,
+        file: RouterFile,
+        keys: tuple[KeyEntry, ...] | None,
+        *,
+        load: Load | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
+        """`keys` None: nobody is asked for a key. `load` reads the files anew; None: there is nothing to reload.
 
-def _recorder(metrics: Metrics, log: CallLog, *, wanted: bool) -> Callable[[CallRecord], None]:
-    if not wanted:
-        return metrics.record
+        `files`: what is watched for changes, the registry first.
+        """
+        self._file = file
+        self._load = load
+        self._files = files
+        self._fleet = fleet = Fleet(build_registry(file))
+        hold_times = HoldTimes()
+        desk = Desk(choose=choose, predict=lambda pool, ahead, view: predict(hold_times, pool, ahead, view))
+        self._admission = admission = Admission(fleet, desk, hold_times)
+        self._metrics = Metrics()
+        self._call_log = CallLog(sys.stdout.buffer)
+        self._keys = Keys(keys)
+        self._pools = Pools(connect_s=file.deadlines.connect_s)
+        running = Running()
+        self._poll = Poll(fleet, file.poll, changed=admission.ask, died=running.instance_died)
+        self._corridor = Corridor(
+            fleet=fleet,
+            admission=admission,
+            retries=RetryBudget(),
+            pools=self._pools,
+            running=running,
+            calls=Calls(),
+            weights=Weights(file.limits.key_bytes),
+            settings=Settings(file.deadlines, file.queue.deadline_s),
+            record=self._record,
+            observe=self._poll.observe,
+            suspect=self._poll.suspect,
+            closing=self._poll.closing,
+            tell=tell,
+        )
+        self._apply(file)
+        self._metrics.watch(lambda: fleet.view, admission.waiting)
+        self.app = self._application(file)
 
-    def record(call: CallRecord) -> None:
-        metrics.record(call)
-        log.record(call)
+    def __repr__(self) -> str:
+        return f"Router({self._fleet!r}, {self._corridor.calls!r})"
 
-    return record
+    # ------------------------------------------------------------ what an operator can do
 
+    def observe(self, instance_id: InstanceId, event: Event) -> None:
+        """Drain or resume an instance; one that was resumed is looked at now."""
+        self._poll.observe(instance_id, event)
+        self._poll.suspect(instance_id)
 
-def _set_up_protocol(file: RouterFile, metrics: Metrics) -> None:
-    """The server makes the protocol's objects, so its limits can only stand on the class."""
-    protocol.RouterProtocol.max_body_bytes = file.limits.body_bytes
-    protocol.RouterProtocol.max_connections = file.limits.connections
-    protocol.RouterProtocol.on_refusal = staticmethod(lambda error: metrics.refused.series((error.cause,)).inc())
+    def reload(self) -> ReloadReport:
+        """Read the files again and follow them, whole or not at all.
 
+        Raises:
+            ConfigInvalid: with file, line, column and path of every problem; nothing has changed then.
 
-@asynccontextmanager
-async def _lifespan(_: Litestar, *, poll: Poll, pools: Pools, metrics: Metrics) -> AsyncGenerator[None, None]:
-    """What runs beside the calls, started before the first and ended after the last."""
-    async with poll:
-        sweeping = asyncio.get_running_loop().create_task(_sweep(pools, metrics))
+        """
+        if self._load is None:
+            return ReloadReport(added=(), removed=(), needs_restart=())
         try:
-            yield
-        finally:
-            sweeping.cancel()
-            pools.close_idle()
+            file, keys = self._load()
+        except OSError as error:
+            raise ConfigInvalid([_unreadable(error)]) from None
+        registry = build_registry(file)
+        restart = tuple(name for name in ("listen", "cors") if getattr(file, name) != getattr(self._file, name))
+        new, gone = self._fleet.adopt(registry)
+        self._keys.replace(keys)
+        self._file = file
+        self._apply(file)
+        self._poll.adopt(file.poll, new, gone)
+        self._pools.forget(gone)
+        self._admission.ask()
+        report = ReloadReport(added=tuple(one.id for one in new), removed=tuple(gone), needs_restart=restart)
+        _log.info("reloaded: added %s, removed %s", list(report.added) or "none", list(report.removed) or "none")
+        for name in restart:
+            _log.warning("%s has changed in the registry; that takes a restart", name)
+        return report
+
+    def stop_taking_calls(self) -> None:
+        """From now on /readyz says no and new calls get 503; running ones go on."""
+        self._corridor.calls.stopping = True
+
+    @property
+    def calls_under_way(self) -> int:
+        """Calls that wait or run."""
+        return len(self._corridor.calls)
+
+    def end_calls(self) -> None:
+        """Tell those that still run that it is over: one error each."""
+        self._corridor.calls.stop_all()
+
+    # ------------------------------------------------------------ inside
+
+    def _apply(self, file: RouterFile) -> None:
+        """Set what holds for the calls to come. uvicorn makes the connections, so their limits stand on the class."""
+        max_waiting = None if file.queue.max_waiting == "auto" else file.queue.max_waiting
+        self._admission.set_bounds(max_waiting=max_waiting, max_bytes=file.queue.max_bytes)
+        self._corridor.settings = Settings(file.deadlines, file.queue.deadline_s)
+        self._corridor.weights.max_bytes = file.limits.key_bytes
+        self._pools.connect_s = file.deadlines.connect_s
+        self._log_calls = file.log.level in {"debug", "info"}
+        refused = self._metrics.refused
+        protocol.RouterProtocol.max_body_bytes = file.limits.body_bytes
+        protocol.RouterProtocol.max_connections = file.limits.connections
+        protocol.RouterProtocol.on_refusal = staticmethod(lambda error: refused.series((error.cause,)).inc())
+
+    def _record(self, call: CallRecord) -> None:
+        self._metrics.record(call)
+        if self._log_calls:
+            self._call_log.record(call)
+
+    def _application(self, file: RouterFile) -> Litestar:
+        now_s = wall_s()
+        started_at = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        fleet, keys, calls = self._fleet, self._keys, self._corridor.calls
+        return Litestar(
+            route_handlers=[
+                *message_routes(self._corridor, keys),
+                *model_routes(fleet, keys, started_at=started_at, started_s=int(now_s)),
+                *ops_routes(fleet, self._metrics, lambda: calls.stopping),
+                *admin_routes(fleet, self._admission, self, keys),
+            ],
+            exception_handlers={
+                RouterError: answer_router_error,
+                HTTPException: answer_http_exception,
+                Exception: answer_bug,
+            },
+            lifespan=[self._lifespan],
+            cors_config=CORSConfig(allow_origins=list(file.cors.origins)) if file.cors else None,
+            openapi_config=None,
+            logging_config=None,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Litestar) -> AsyncGenerator[None, None]:
+        """What runs beside the calls, started before the first and ended after the last."""
+        loop = asyncio.get_running_loop()
+        async with Supervisor(self._metrics.loop_failures) as supervisor:
+            self._poll.start(supervisor)
+            supervisor.start("sweep", self._sweep)
+            if self._load is not None:
+                supervisor.start("reload", lambda: watch_files(self._watched, self._reload_or_say))
+                loop.add_signal_handler(signal.SIGHUP, self._reload_or_say)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(ValueError, NotImplementedError):
+                    loop.remove_signal_handler(signal.SIGHUP)
+                self._pools.close_idle()
+
+    def _watched(self) -> list[Path]:
+        keys_file = self._file.keys_file
+        extra = [self._files[0].parent / keys_file] if keys_file and self._files else []
+        return [*self._files, *extra]
+
+    def _reload_or_say(self) -> None:
+        """A reload that nobody waits for: what is wrong goes to the log."""
+        try:
+            self.reload()
+        except ConfigInvalid as error:
+            _log.error("the registry was not reloaded, everything stays as it was:\n%s", error.message)
+
+    async def _sweep(self) -> None:
+        """Deadlines of client connections, idle upstream connections, and how late this very loop is."""
+        while True:
+            before_s = monotonic_s()
+            await asyncio.sleep(protocol.SWEEP_S)
+            self._metrics.loop_lag.set(max(0.0, monotonic_s() - before_s - protocol.SWEEP_S))
+            protocol.sweep()
+            self._pools.close_idle(older_than_s=4.0)
+            now_s = monotonic_s()
+            settled = [self._fleet.settle_closing(id_, now_s) for id_ in self._fleet.closing()]
+            if any(settled):
+                self._admission.ask()
 
 
-async def _sweep(pools: Pools, metrics: Metrics) -> None:
-    """Deadlines of client connections, idle upstream connections, and how late this very loop is."""
-    while True:
-        before_s = monotonic_s()
-        await asyncio.sleep(protocol.SWEEP_S)
-        metrics.loop_lag.set(max(0.0, monotonic_s() - before_s - protocol.SWEEP_S))
-        protocol.sweep()
-        pools.close_idle(older_than_s=4.0)
+def _unreadable(error: OSError) -> ConfigProblem:
+    name = Path(str(error.filename)).name
+    return ConfigProblem(file=name, line=1, column=1, path="", reason=f"cannot be read: {error.strerror}")
+
+
+def build(
+    file: RouterFile,
+    keys: tuple[KeyEntry, ...] | None,
+    *,
+    load: Load | None = None,
+    files: Sequence[Path] = (),
+) -> Router:
+    """Make a router; see `Router` for the arguments."""
+    return Router(file, keys, load=load, files=files)

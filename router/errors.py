@@ -11,8 +11,10 @@
     │   └── ModelNotFound         no such model; says which names are near      client    404
     ├── MethodNotAllowed          the path exists, the method does not          client    405
     ├── NotSupported              a route that we know and do not offer         router    501
+    ├── RateLimited               this key has too much under way               client    429
     ├── Overloaded                held too long or no room to wait              router    529
-    ├── NoInstance                nobody in the pool can serve now              router    503
+    │   ├── NoInstance            nobody in the pool can serve now              router    503
+    │   └── ShuttingDown          told to stop; another router, or later        router    503
     ├── ClientGone                the client left; nobody is there to be told   client    499
     ├── UpstreamFailed            an instance failed us                         instance  502
     │   ├── UpstreamUnreachable   refused, or no connection in time             instance  502
@@ -107,6 +109,16 @@ class Overloaded(RouterError):
         """`retry_after_s`: 1 to 30, whole seconds, since clients obey larger values for hours."""
         super().__init__(message)
         self.retry_after_s = min(30, max(1, retry_after_s))
+
+
+class RateLimited(Overloaded):
+    """A key has as much under way as it may."""
+
+    side = "client"
+
+
+class ShuttingDown(Overloaded):
+    """The router has been told to stop."""
 
 
 class NoInstance(Overloaded):

@@ -1,4 +1,4 @@
-"""The desk: calls that wait for a slot, first come first served.
+"""The desk: calls that wait for a slot.
 
 A state machine without I/O: it is told what happened and answers with what to do. Who acts on a `Start` takes the lease
 before asking again, because each answer holds for the view it was made from.
@@ -13,8 +13,10 @@ from router.balance.policy import Call, Decision, Place, Refuse, Wait
 from router.fleet.view import FleetView
 
 Choose = Callable[[Call, FleetView], Decision]
+Predict = Callable[[str, int, FleetView], float | None]
+Reason = Literal["queue_full", "queue_bytes", "too_long", "deadline", "no_instance", "all_failed"]
 
-# With `max_waiting: auto`, and the least that a pool whose slots are not known yet may hold.
+# With `max_waiting: auto`; a pool whose slots are not known yet counts as one with one slot.
 WAITING_PER_SLOT = 64
 
 
@@ -22,12 +24,14 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A call at the desk. `number` is unique and grows with arrival; times are monotonic seconds.
 
     A call that comes back after a failed attempt keeps its number and both times, and so its place in the line.
+    `size_bytes`: the body that is held in memory while it waits.
     """
 
     number: int
     call: Call
     arrived_s: float
     deadline_s: float
+    size_bytes: int = 0
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
@@ -38,27 +42,52 @@ class Start(msgspec.Struct, frozen=True, gc=False):
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
-    """The ticket waits. `ahead`: how many of its pool came before it."""
+    """The ticket waits. `ahead`: how many of its pool came before it. `wait_s`: the predicted wait; None: not known."""
 
     ticket: Ticket
     ahead: int
+    wait_s: float | None
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """The ticket is not, or no longer, at the desk and will not be served."""
+    """The ticket is not, or no longer, at the desk and will not be served. `wait_s` as in `Held`."""
 
     ticket: Ticket
-    reason: Literal["queue_full", "deadline", "no_instance", "all_failed"]
+    reason: Reason
+    wait_s: float | None = None
+
+
+OrderKey = Callable[[Ticket, float], float]
+
+
+def first_come(ticket: Ticket, _now_s: float) -> float:
+    """The order of arrival."""
+    return ticket.number
 
 
 class Desk:
-    """Tickets by pool, in the order of their numbers."""
+    """Tickets by pool, in the order of their numbers; who goes next is `order_key`'s to say, the lowest first."""
 
-    def __init__(self, *, choose: Choose, max_waiting: int | None) -> None:
-        """`max_waiting`: tickets per pool; None: 64 for each of its slots."""
+    def __init__(
+        self,
+        *,
+        choose: Choose,
+        predict: Predict = lambda _pool, _ahead, _view: None,
+        max_waiting: int | None = None,
+        max_bytes: int | None = None,
+        order_key: OrderKey = first_come,
+    ) -> None:
+        """`predict`: seconds until a call behind so many others starts; None: not known.
+
+        `max_waiting`: tickets per pool, None for 64 to each of its slots. `max_bytes`: bodies held, over all pools.
+        """
         self._choose = choose
-        self._max_waiting = max_waiting
+        self._predict = predict
+        self._order_key = order_key
+        self.max_waiting = max_waiting
+        self.max_bytes = max_bytes
         self._lines: dict[str, dict[int, Ticket]] = {}
+        self.held_bytes = 0
 
     def __repr__(self) -> str:
         lines = ", ".join(f"{pool} {len(line)}" for pool, line in self._lines.items() if line)
@@ -68,14 +97,14 @@ class Desk:
         """How many tickets of a pool wait."""
         return len(self._lines.get(pool, ()))
 
-    @property
-    def empty(self) -> bool:
-        """Nobody waits."""
-        return not any(self._lines.values())
-
     def arrive(self, ticket: Ticket, view: FleetView) -> Start | Held | Rejected:
-        """A call wants a slot. It starts at once only if nobody of its pool has waited longer."""
-        line = self._lines.setdefault(ticket.call.pool, {})
+        """A call wants a slot. It starts at once only if nobody of its pool has waited longer.
+
+        What will be refused is refused now, while the client can still be told with a status: no room, or a predicted
+        wait that is longer than the ticket's patience.
+        """
+        pool = ticket.call.pool
+        line = self._lines.get(pool, {})
         ahead = sum(1 for number in line if number < ticket.number) if line else 0
         decision = self._choose(ticket.call, view)
         match decision.verdict:
@@ -84,24 +113,36 @@ class Desk:
             case Place() if ahead == 0:
                 return Start(ticket, decision)
             case Place() | Wait():
-                if len(line) >= self._room(ticket.call.pool, view):
-                    return Rejected(ticket, "queue_full")
-                self._insert(line, ticket)
-                return Held(ticket, ahead)
+                wait_s = self._predict(pool, ahead, view)
+                no_room = self._no_room(ticket, wait_s, view)
+                if no_room is not None:
+                    return Rejected(ticket, no_room, wait_s)
+                self._insert(ticket)
+                return Held(ticket, ahead, wait_s)
 
     def withdraw(self, ticket: Ticket) -> bool:
         """The client left, or the call ended otherwise. False: the ticket was not waiting."""
-        return self._lines.get(ticket.call.pool, {}).pop(ticket.number, None) is not None
+        line = self._lines.get(ticket.call.pool, {})
+        known = line.pop(ticket.number, None)
+        if known is None:
+            return False
+        self.held_bytes -= known.size_bytes
+        if not line:
+            del self._lines[ticket.call.pool]
+        return True
 
     def next(self, view: FleetView, now_s: float) -> Start | Rejected | None:
-        """Say what to do with the oldest ticket that can be decided now; None: everybody goes on waiting.
+        """Say what to do with the first ticket that can be decided now; None: everybody goes on waiting.
 
         The ticket leaves the desk. Ask again until None comes, performing each answer first.
         """
-        for ticket in self._askable():
+        for ticket in self._oldest():
             if ticket.deadline_s <= now_s:
                 self.withdraw(ticket)
-                return Rejected(ticket, "deadline")
+                return Rejected(
+                    ticket, "deadline", self._predict(ticket.call.pool, self.waiting(ticket.call.pool), view)
+                )
+        for ticket in self._askable(now_s):
             decision = self._choose(ticket.call, view)
             match decision.verdict:
                 case Place():
@@ -114,32 +155,45 @@ class Desk:
                     continue
         return None
 
-    def _askable(self) -> Iterable[Ticket]:
-        """Those worth asking about, oldest first: the head of each line, and who stands behind heads that are picky.
+    def _oldest(self) -> list[Ticket]:
+        """The head of each line. Deadlines run in arrival order, since every ticket has the same patience."""
+        return [next(iter(line.values())) for line in self._lines.values()]
 
-        When a head that could go anywhere must wait, nobody behind it in its pool can go either; one that has
-        instances excluded may wait while another could go. Deadlines run in arrival order, since every ticket has
-        the same patience, so the heads are also the first to expire.
+    def _askable(self, now_s: float) -> Iterable[Ticket]:
+        """Those worth asking about, in the order of `order_key`.
+
+        When a ticket that could go anywhere must wait, nobody behind it in its pool can go either; one that has
+        instances excluded may wait while another could go.
         """
-        askable: list[Ticket] = []
+        askable: list[tuple[float, int, Ticket]] = []
         for line in self._lines.values():
-            for ticket in line.values():
-                askable.append(ticket)
+            in_order: Iterable[Ticket] = line.values()
+            if self._order_key is not first_come:
+                in_order = sorted(in_order, key=lambda ticket: (self._order_key(ticket, now_s), ticket.number))
+            for ticket in in_order:
+                askable.append((self._order_key(ticket, now_s), ticket.number, ticket))
                 if not ticket.call.excluded:
                     break
-        return sorted(askable, key=lambda ticket: ticket.number)
+        return [ticket for _, _, ticket in sorted(askable, key=lambda entry: entry[:2])]
 
-    def _room(self, pool: str, view: FleetView) -> int:
-        if self._max_waiting is not None:
-            return self._max_waiting
-        slots = sum(row.slots for row in view.pool_rows(pool))
-        return WAITING_PER_SLOT * max(1, slots)
+    def _no_room(self, ticket: Ticket, wait_s: float | None, view: FleetView) -> Reason | None:
+        pool = ticket.call.pool
+        room = self.max_waiting
+        if room is None:
+            room = WAITING_PER_SLOT * max(1, sum(row.slots for row in view.pool_rows(pool)))
+        if self.waiting(pool) >= room:
+            return "queue_full"
+        if self.max_bytes is not None and self.held_bytes + ticket.size_bytes > self.max_bytes:
+            return "queue_bytes"
+        patience_s = ticket.deadline_s - ticket.arrived_s
+        return "too_long" if wait_s is not None and wait_s > patience_s else None
 
-    @staticmethod
-    def _insert(line: dict[int, Ticket], ticket: Ticket) -> None:
+    def _insert(self, ticket: Ticket) -> None:
         """Keep the line ordered by number. Only a call that comes back from a failed attempt is not the newest."""
+        line = self._lines.setdefault(ticket.call.pool, {})
         newest = not line or next(reversed(line)) < ticket.number
         line[ticket.number] = ticket
+        self.held_bytes += ticket.size_bytes
         if not newest:
             ordered = sorted(line.items())
             line.clear()

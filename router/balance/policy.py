@@ -5,6 +5,7 @@ from typing import assert_never
 import msgspec
 
 from router.balance import cost
+from router.fleet.health import State
 from router.fleet.instance import InstanceId
 from router.fleet.view import FleetView
 
@@ -26,6 +27,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     instance_id: InstanceId
     free: int
     busy_share: float
+    asleep: bool = False
 
 
 class Place(msgspec.Struct, frozen=True, tag="place", gc=False):
@@ -57,23 +59,39 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 def choose(call: Call, view: FleetView) -> Decision:
     """Rank the pool by busy share, ties by rendezvous hash, and say what to do with the call.
 
+    One that sleeps comes last: it would have to load its model first. The best may be full while a lower one is not
+    (on probation an idle instance takes one call), so the verdict is for the first that has a free slot.
+
     Pure: same arguments, same answer. Advice only: the lease decides.
     """
     ranking = [
-        Candidate(instance_id=row.instance.id, free=row.slots - row.busy, busy_share=cost.busy_share(row))
+        Candidate(
+            instance_id=row.instance.id,
+            free=row.free,
+            busy_share=cost.busy_share(row),
+            asleep=row.health.state is State.SLEEPING,
+        )
         for row in view.pool_rows(call.pool)
         if row.serving and row.instance.id not in call.excluded
     ]
     if not ranking:
-        return Decision(Refuse("all_failed" if call.excluded else "no_instance"))
+        return Decision(_nobody(call, view))
     if len(ranking) > 1:
         ranking.sort(key=lambda candidate: _order(candidate, call.affinity))
-    best = ranking[0]
-    return Decision(Place(best.instance_id) if best.free > 0 else Wait(), tuple(ranking))
+    free = next((candidate for candidate in ranking if candidate.free > 0), None)
+    return Decision(Place(free.instance_id) if free is not None else Wait(), tuple(ranking))
 
 
-def _order(candidate: Candidate, affinity: int) -> tuple[float, int]:
-    return candidate.busy_share, -cost.rendezvous(affinity, candidate.instance_id)
+def _order(candidate: Candidate, affinity: int) -> tuple[bool, float, int]:
+    return candidate.asleep, candidate.busy_share, -cost.rendezvous(affinity, candidate.instance_id)
+
+
+def _nobody(call: Call, view: FleetView) -> Wait | Refuse:
+    """Nobody serves: wait for one that may soon be back, unless it has failed this very call."""
+    others = [row for row in view.pool_rows(call.pool) if row.instance.id not in call.excluded]
+    if any(row.health.hopeful for row in others):
+        return Wait()
+    return Refuse("all_failed" if call.excluded else "no_instance")
 
 
 def word(verdict: Verdict) -> str:

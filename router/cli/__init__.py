@@ -40,11 +40,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         case "status":
             from router.cli import status
 
-            return status.run(arguments.router, out=sys.stdout, err=sys.stderr)
+            return status.run(arguments.router, key=_admin_key(), out=sys.stdout, err=sys.stderr)
+        case "drain" | "resume":
+            from router.cli import operate
+
+            return operate.order(
+                arguments.command, arguments.name, arguments.router, key=_admin_key(), out=sys.stdout, err=sys.stderr
+            )
+        case "reload":
+            from router.cli import operate
+
+            return operate.reload(arguments.router, key=_admin_key(), out=sys.stdout, err=sys.stderr)
         case _:
             from router.demo import run as demo
 
             return demo.run(port=arguments.port, out=sys.stdout, instances=arguments.instances, once=arguments.once)
+
+
+def _admin_key() -> str | None:
+    return os.environ.get("LLAMA_ROUTER_KEY")
+
+
+def _add_operators_verbs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    status = commands.add_parser(
+        "status", help="show the fleet of a running router", description="Instances, state, busy slots and queue."
+    )
+    drain = commands.add_parser(
+        "drain",
+        help="let an instance or a host finish what runs and take no more",
+        description="Take no more calls there, and wait until what runs is finished; then it may be stopped.",
+    )
+    resume = commands.add_parser(
+        "resume", help="end a drain", description="Let a drained instance or host take calls again."
+    )
+    reload = commands.add_parser(
+        "reload",
+        help="have a running router read its registry again",
+        description="Follow the changed registry, whole or not at all. SIGHUP and a change of the file do the same.",
+    )
+    for verb in (drain, resume):
+        verb.add_argument("name", metavar="INSTANCE|HOST", help="an id or a host of llama-router status")
+    for verb in (status, drain, resume, reload):
+        verb.add_argument(
+            "--router",
+            default="http://127.0.0.1:8000",
+            metavar="URL",
+            help="where it answers (default: %(default)s); from another machine, $LLAMA_ROUTER_KEY is an admin key",
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,17 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         help="environment variable that holds their key (default: %(default)s)",
     )
 
-    status = commands.add_parser(
-        "status",
-        help="show the fleet of a running router",
-        description="Instances, state, busy slots and queue.",
-    )
-    status.add_argument(
-        "--router",
-        default="http://127.0.0.1:8000",
-        metavar="URL",
-        help="where it answers (default: %(default)s)",
-    )
+    _add_operators_verbs(commands)
 
     demo = commands.add_parser(
         "demo",

@@ -1,5 +1,6 @@
-"""`llama-router serve`: read the registry, open the port, run."""
+"""`llama-router serve`: read the registry, open the port, run, and end well."""
 
+import asyncio
 import contextlib
 import gc
 import signal
@@ -9,15 +10,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-import msgspec
 import uvicorn
 
-from router.app import build
-from router.config.address import is_loopback, read_listen, split_listen
-from router.config.keys import KeyEntry, parse_keys
-from router.config.load import parse
-from router.config.problem import ConfigInvalid, ConfigProblem
-from router.config.schema import RouterFile
+from router.app import Router, build
+from router.cli.files import loader
+from router.config.address import split_listen
+from router.config.problem import ConfigInvalid
 from router.edge.protocol import RouterProtocol
 from router.observe.log import set_up_logging
 
@@ -27,8 +25,9 @@ BACKLOG = 2048
 
 def run(config: Path, *, listen: str | None, err: TextIO, env: Mapping[str, str]) -> int:
     """Serve until told to stop. 0: stopped as told; 1: could not start, and `err` says why."""
+    load = loader(config, listen=listen, env=env)
     try:
-        file, keys = load(config, listen=listen, env=env)
+        file, keys = load()
         listener = open_port(file.listen)
     except FileNotFoundError as error:
         print(f"there is no file {error.filename}; write one with: llama-router init URL > {config}", file=err)
@@ -40,7 +39,8 @@ def run(config: Path, *, listen: str | None, err: TextIO, env: Mapping[str, str]
         print(f"cannot listen on {listen or config}: {error.strerror}", file=err)
         return 1
     set_up_logging(file.log.level)
-    server = _Server(_uvicorn_config(file, keys))
+    router = build(file, keys, load=load, files=[config])
+    server = _Server(_uvicorn_config(router), router, grace_s=file.deadlines.shutdown_grace_s)
     host, port = listener.getsockname()[:2]
     print(f"llama-router answers on http://{f'[{host}]' if ':' in host else host}:{port}", file=err, flush=True)
     if keys is None:
@@ -53,7 +53,12 @@ def run(config: Path, *, listen: str | None, err: TextIO, env: Mapping[str, str]
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which ends well when it is told to end."""
+    """uvicorn's server, which goes on answering while running calls finish, and ends well when it is told to end."""
+
+    def __init__(self, config: uvicorn.Config, router: Router, *, grace_s: float) -> None:
+        super().__init__(config)
+        self._router = router
+        self._grace_s = grace_s
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -74,40 +79,20 @@ class _Server(uvicorn.Server):
             self.force_exit = True
         self.should_exit = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Refuse new calls with 503, wait for the running ones, tell the rest that it is over; then let uvicorn close.
 
-def load(config: Path, *, listen: str | None, env: Mapping[str, str]) -> tuple[RouterFile, tuple[KeyEntry, ...] | None]:
-    """Read the registry and its keys file, which stands relative to it.
-
-    Raises:
-        ConfigInvalid: with every problem of the registry, or the first of the keys file.
-        OSError: a file cannot be read.
-
-    """
-    data = config.read_bytes()
-    file = parse(data, env, file=str(config))
-    if listen is not None:
-        file = msgspec.structs.replace(file, listen=_checked(listen, has_keys=file.keys_file is not None))
-    if file.keys_file is None:
-        return file, None
-    keys_path = config.parent / file.keys_file
-    return file, parse_keys(keys_path.read_bytes(), file=str(keys_path))
-
-
-def _checked(listen: str, *, has_keys: bool) -> str:
-    """The same rules for --listen as for the file's own address."""
-    try:
-        read_listen(listen)
-    except ValueError as error:
-        raise ConfigInvalid([_problem(str(error))]) from None
-    if not has_keys and not is_loopback(split_listen(listen)[0]):
-        raise ConfigInvalid(
-            [_problem("other machines could connect, and without a keys_file nobody would be asked for a key; add one")]
-        )
-    return listen
-
-
-def _problem(reason: str) -> ConfigProblem:
-    return ConfigProblem(file="--listen", line=1, column=1, path="", reason=reason)
+        The port stays open meanwhile: a load balancer reads /readyz there, and a client gets an answer, not a reset.
+        """
+        loop = asyncio.get_running_loop()
+        self._router.stop_taking_calls()
+        until_s = loop.time() + self._grace_s
+        # A flag that a signal handler sets and two conditions besides: an Event would need a waker for each.
+        while self._router.calls_under_way and loop.time() < until_s and not self.force_exit:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        self._router.end_calls()
+        self.config.timeout_graceful_shutdown = 1
+        await super().shutdown(sockets)
 
 
 def open_port(listen: str) -> socket.socket:
@@ -130,9 +115,9 @@ def open_port(listen: str) -> socket.socket:
     return listener
 
 
-def _uvicorn_config(file: RouterFile, keys: tuple[KeyEntry, ...] | None) -> uvicorn.Config:
+def _uvicorn_config(router: Router) -> uvicorn.Config:
     return uvicorn.Config(
-        build(file, keys),
+        router.app,
         http=RouterProtocol,
         ws="none",
         loop="uvloop",
@@ -142,5 +127,5 @@ def _uvicorn_config(file: RouterFile, keys: tuple[KeyEntry, ...] | None) -> uvic
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(file.deadlines.shutdown_grace_s),
+        timeout_graceful_shutdown=1,
     )

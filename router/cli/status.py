@@ -3,25 +3,16 @@
 from collections.abc import Sequence
 from typing import TextIO
 
-import httpx
-import msgspec
-
-from router.edge.admin import FleetStatus
-
-DEADLINE_S = 5.0
+from router.cli.talk import NoAnswer, Talk
+from router.edge.admin import FleetStatus, InstanceStatus
 
 
-def run(router_url: str, *, out: TextIO, err: TextIO) -> int:
+def run(router_url: str, *, key: str | None, out: TextIO, err: TextIO) -> int:
     """Ask and print. 1: nobody answers there, or not as a router would."""
-    url = router_url if "://" in router_url else f"http://{router_url}"
     try:
-        response = httpx.get(f"{url.rstrip('/')}/admin/fleet", timeout=DEADLINE_S, trust_env=False)
-        fleet = msgspec.json.decode(response.content, type=FleetStatus)
-    except (httpx.HTTPError, httpx.InvalidURL):
-        print(f"no router answers at {url}; is it running there? --router URL names another", file=err)
-        return 1
-    except msgspec.DecodeError:
-        print(f"{url} answers, but not as a router on this machine would; --router URL names another", file=err)
+        fleet = Talk(router_url, key=key).get("/admin/fleet", FleetStatus)
+    except NoAnswer as error:
+        print(error, file=err)
         return 1
     print(render(fleet), file=out)
     return 0
@@ -34,7 +25,7 @@ def render(fleet: FleetStatus) -> str:
             instance.id,
             instance.host or "-",
             instance.state,
-            f"{instance.busy}/{instance.slots or '?'}",
+            _busy(instance),
             f"{instance.ctx_tokens:,}" if instance.ctx_tokens else "?",
             ", ".join(instance.models),
         )
@@ -55,3 +46,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
     ]
+
+
+def _busy(instance: InstanceStatus) -> str:
+    closing = f" +{instance.closing} closing" if instance.closing else ""
+    return f"{instance.busy}/{instance.slots or '?'}{closing}"

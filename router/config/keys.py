@@ -10,10 +10,14 @@ from router.config.problem import ConfigInvalid, ConfigProblem
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One key. `sha256`: the sum of the key's bytes in hex; `printf %s KEY | sha256sum` prints it."""
+    """One key. `sha256`: the sum of the key's bytes in hex; `printf %s KEY | sha256sum` prints it.
+
+    `admin`: it may use /admin from other machines.
+    """
 
     id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fA-F]{64}$")]
+    admin: bool = False
     team: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
 
 

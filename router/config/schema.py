@@ -39,6 +39,9 @@ class QueueRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Calls that may wait for one model at a time; one more is refused at once with 529. `auto`: 64 x the
     slots of the pool. 0: nobody waits. Raise it only together with `deadline`: a queue longer than what is
     served within the deadline ends in refusals anyway, only later."""
+    max_bytes: Bytes = 256 * 1024 * 1024
+    """Request bodies held in memory by all waiting calls together. Default 256MiB; a call that would go over it is
+    refused with 529. A Claude Code turn has 50 to 500 KiB."""
     deadline_s: Seconds = field(name="deadline", default=120.0)
     """How long a call may wait for a slot before it is refused. Default 120s. Longer than the
     client's own timeout is useless: the client hangs up first."""
@@ -169,6 +172,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     body_bytes: Bytes = field(name="body", default=32 * 1024 * 1024)
     """The largest request body; a larger one gets 413. Default 32MiB, as the hosted API allows."""
+    key_bytes: Bytes = 512 * 1024 * 1024
+    """Request bodies that one key may have under way, waiting or running. Default 512MiB; beyond it 429. Without a
+    keys_file all callers count as one."""
     connections: Count = 4096
     """Client connections open at a time; more are refused. Default 4096. Mind the limit on open files: a
     running call takes two."""

@@ -1,14 +1,19 @@
-"""For the operator, on this machine only: what the fleet is doing."""
+"""For the operator: what the fleet is doing, drain, resume, reload. From this machine, or with an admin key."""
 
 import ipaddress
+from typing import Protocol
 
 import msgspec
-from litestar import get
+from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import Scope
 
-from router.errors import Forbidden
+from router.edge.auth import Keys
+from router.edge.messages import link_of
+from router.errors import Forbidden, RequestInvalid, Unauthorized
 from router.fleet.fleet import Fleet
+from router.fleet.health import Event
+from router.fleet.instance import InstanceId
 from router.relay.admission import Admission
 
 
@@ -20,6 +25,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     state: str
     busy: int
+    closing: int
     slots: int
     ctx_tokens: int | None
 
@@ -39,32 +45,84 @@ class FleetStatus(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[PoolStatus, ...]
 
 
-def admin_routes(fleet: Fleet, admission: Admission) -> list[HTTPRouteHandler]:
+class Named(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of drain and resume: an instance id or a host."""
+
+    name: str
+
+
+class ReloadReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reload changed, by instance id."""
+
+    added: tuple[InstanceId, ...]
+    removed: tuple[InstanceId, ...]
+    needs_restart: tuple[str, ...]
+
+
+class Operator(Protocol):
+    """Who performs the verbs: `app.Router`."""
+
+    def observe(self, instance_id: InstanceId, event: Event) -> None:
+        """Apply DRAIN or RESUME."""
+
+    def reload(self) -> ReloadReport:
+        """Read the files again; ConfigInvalid leaves everything as it was."""
+
+
+def admin_routes(fleet: Fleet, admission: Admission, operator: Operator, keys: Keys) -> list[HTTPRouteHandler]:
     """Make the handlers."""
 
     @get("/admin/fleet")
     async def fleet_status(scope: Scope) -> FleetStatus:
-        _loopback_only(scope)
+        _operators_only(scope, keys)
         return status(fleet, admission)
 
-    return [fleet_status]
+    @post("/admin/drain", status_code=200)
+    async def drain(scope: Scope) -> FleetStatus:
+        return await _order(scope, Event.DRAIN)
+
+    @post("/admin/resume", status_code=200)
+    async def resume(scope: Scope) -> FleetStatus:
+        return await _order(scope, Event.RESUME)
+
+    @post("/admin/reload", status_code=200)
+    async def reload(scope: Scope) -> ReloadReport:
+        _operators_only(scope, keys)
+        _json_only(scope)
+        return operator.reload()
+
+    async def _order(scope: Scope, event: Event) -> FleetStatus:
+        _operators_only(scope, keys)
+        _json_only(scope)
+        ids = fleet.named(_read_name(await link_of(scope).read_body()))
+        for id_ in ids:
+            operator.observe(id_, event)
+        return status(fleet, admission, only=ids)
+
+    return [fleet_status, drain, resume, reload]
 
 
-def status(fleet: Fleet, admission: Admission) -> FleetStatus:
-    """The fleet as it is now."""
+def status(fleet: Fleet, admission: Admission, only: list[InstanceId] | None = None) -> FleetStatus:
+    """The fleet as it is now; `only` some of its instances."""
     view = fleet.view
+    pools_of: dict[InstanceId, list[str]] = {id_: [] for id_ in view.rows}
+    for pool, ids in view.members.items():
+        for id_ in ids:
+            pools_of[id_].append(pool)
     return FleetStatus(
         instances=tuple(
             InstanceStatus(
-                id=row.instance.id,
+                id=id_,
                 host=row.instance.host,
-                models=row.instance.pools,
+                models=tuple(pools_of[id_]),
                 state=row.health.state.value,
                 busy=row.busy,
+                closing=row.closing,
                 slots=row.slots,
                 ctx_tokens=row.facts.ctx_tokens if row.facts else None,
             )
-            for row in view.rows.values()
+            for id_, row in view.rows.items()
+            if only is None or id_ in only
         ),
         models=tuple(
             PoolStatus(model=pool.name, aliases=pool.aliases, waiting=admission.waiting(pool.name))
@@ -73,12 +131,36 @@ def status(fleet: Fleet, admission: Admission) -> FleetStatus:
     )
 
 
-def _loopback_only(scope: Scope) -> None:
+def _read_name(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=Named).name
+    except msgspec.DecodeError:
+        raise RequestInvalid('the body must be {"name": "INSTANCE or HOST"}') from None
+
+
+def _operators_only(scope: Scope, keys: Keys) -> None:
+    """Whoever sits on this machine, or has an admin key."""
+    if _is_local(scope):
+        return
+    try:
+        caller = keys.caller(link_of(scope).headers)
+    except Unauthorized:
+        raise Forbidden("/admin answers on the router's own machine, or to an admin key") from None
+    if not caller.admin:
+        raise Forbidden("/admin answers on the router's own machine, or to an admin key; this key is not one")
+
+
+def _json_only(scope: Scope) -> None:
+    """A web page in the operator's browser may post to this machine, but not JSON without asking first (CORS)."""
+    kind = next((value for name, value in link_of(scope).headers if name == b"content-type"), b"")
+    if not kind.startswith(b"application/json"):
+        raise RequestInvalid("send content-type: application/json")
+
+
+def _is_local(scope: Scope) -> bool:
     client = scope.get("client")
     address = client[0] if client else ""
     try:
-        local = ipaddress.ip_address(address).is_loopback
+        return ipaddress.ip_address(address).is_loopback
     except ValueError:
-        local = not address  # a Unix socket has no address
-    if not local:
-        raise Forbidden("/admin answers on the router's own machine only; ask there, or through a tunnel to it")
+        return not address  # a Unix socket has no address

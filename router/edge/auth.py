@@ -23,13 +23,19 @@ class Keys:
     def __init__(self, entries: Iterable[KeyEntry] | None) -> None:
         """`entries` None: no keys are asked for."""
         self._by_prefix: dict[bytes, list[tuple[bytes, Caller]]] | None = None
+        self.replace(entries)
+
+    def replace(self, entries: Iterable[KeyEntry] | None) -> None:
+        """Take other keys in place of these; calls that run already are not asked again."""
         if entries is None:
+            self._by_prefix = None
             return
-        self._by_prefix = {}
+        by_prefix: dict[bytes, list[tuple[bytes, Caller]]] = {}
         for entry in entries:
             digest = bytes.fromhex(entry.sha256)
-            known = self._by_prefix.setdefault(digest[:_PREFIX_BYTES], [])
-            known.append((digest, Caller(key_id=entry.id, team=entry.team)))
+            caller = Caller(key_id=entry.id, team=entry.team, admin=entry.admin)
+            by_prefix.setdefault(digest[:_PREFIX_BYTES], []).append((digest, caller))
+        self._by_prefix = by_prefix
 
     def __repr__(self) -> str:
         count = "nobody is asked" if self._by_prefix is None else f"{sum(map(len, self._by_prefix.values()))} keys"

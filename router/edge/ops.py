@@ -1,5 +1,6 @@
 """What is asked by machines and by clients warming up: healthz, readyz, metrics, HEAD /; and what is not offered."""
 
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Response, get, head, route
@@ -20,7 +21,7 @@ _NOT_OFFERED = {
 _METHODS = ["GET", "POST", "DELETE"]
 
 
-def ops_routes(fleet: Fleet, metrics: Metrics) -> list[HTTPRouteHandler]:
+def ops_routes(fleet: Fleet, metrics: Metrics, stopping: Callable[[], bool]) -> list[HTTPRouteHandler]:
     """Make the handlers. None of them asks for a key and none says more than it must."""
 
     @get("/")
@@ -43,8 +44,8 @@ def ops_routes(fleet: Fleet, metrics: Metrics) -> list[HTTPRouteHandler]:
 
     @get("/readyz")
     async def readyz() -> Response[dict[str, Any]]:
-        """Some model can serve a call."""
-        serving = serving_pools(fleet)
+        """Some model can serve a call, and the router is not being stopped."""
+        serving = [] if stopping() else serving_pools(fleet)
         status = 200 if serving else 503
         return Response({"ready": bool(serving), "models_serving": len(serving)}, status_code=status)
 

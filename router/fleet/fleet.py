@@ -2,29 +2,59 @@
 
 import msgspec
 
-from router.fleet.health import Event, Health, State, step
-from router.fleet.instance import Facts, InstanceId
+from router.errors import NotFound
+from router.fleet.health import SOFT, Event, State, step
+from router.fleet.instance import Facts, Instance, InstanceId
 from router.fleet.registry import Registry
+from router.fleet.seat import Closing, Seat
 from router.fleet.view import FleetView, Row
+
+# How long a slot may stay closing when the instance does not say that it is free. llama-server looks at its sockets
+# every second and finishes the batch that it is in (seen: free after 1.65 s).
+CLOSING_S = 2.0
+# How long a call that had not begun may take to show up in the instance's count after all.
+UNBEGUN_S = 1.0
 
 
 class Lease:
-    """Our claim on one slot of one instance. Whoever holds it gives it back once, on every path."""
+    """Our claim on one slot of one instance. Whoever holds it ends it once, on every path."""
 
-    __slots__ = ("_fleet", "instance_id")
+    __slots__ = ("_fleet", "_seat", "began", "instance_id")
 
-    def __init__(self, fleet: "Fleet", instance_id: InstanceId) -> None:
-        self._fleet: Fleet | None = fleet
-        self.instance_id = instance_id
+    def __init__(self, fleet: "Fleet", seat: Seat) -> None:
+        self._fleet = fleet
+        self._seat: Seat | None = seat
+        self.instance_id = seat.row.instance.id
+        self.began = False
 
     def __repr__(self) -> str:
-        return f"Lease({self.instance_id}, {'held' if self._fleet else 'given back'})"
+        return f"Lease({self.instance_id}, {'held' if self._seat else 'given back'})"
+
+    def begin(self) -> None:
+        """The instance has started the call: its slot shows as processing from now on."""
+        if self._seat is not None and not self.began:
+            self.began = True
+            self._seat.begun += 1
 
     def give_back(self) -> None:
-        """Free the slot. Doing it twice is harmless: the second time does nothing."""
-        if self._fleet is not None:
-            self._fleet.take_back(self.instance_id)
-            self._fleet = None
+        """The call is over at the instance too. Doing it twice is harmless: the second time does nothing."""
+        self._end(None)
+
+    def close(self, now_s: float) -> None:
+        """The call is over for us, and the instance may still be busy with it: the slot is not free yet."""
+        settle_from_s = now_s if self.began else now_s + UNBEGUN_S
+        self._end(Closing(settle_from_s=settle_from_s, until_s=now_s + CLOSING_S))
+
+    def _end(self, closing: Closing | None) -> None:
+        seat, self._seat = self._seat, None
+        if seat is None:
+            return
+        if self.began:
+            seat.begun -= 1
+        if closing is not None:
+            seat.closing.append(closing)
+        seat.row = _with_counts(seat.row, seat.row.busy - 1, len(seat.closing))
+        self._fleet.publish(seat)
 
 
 class Fleet:
@@ -34,47 +64,177 @@ class Fleet:
     """
 
     def __init__(self, registry: Registry) -> None:
-        self._rows: dict[InstanceId, Row] = {
-            id_: Row(instance=instance, health=Health(), facts=None, slots=instance.slots or 0)
-            for id_, instance in registry.instances.items()
-        }
-        self.view = FleetView(registry=registry, rows=self._rows)
+        self._seats: dict[InstanceId, Seat] = {}
+        self._rows: dict[InstanceId, Row] = {}
+        self._moved: dict[InstanceId, str] = {}
+        self._adopt(registry)
 
     def __repr__(self) -> str:
         rows = ", ".join(f"{id_} {row.health.state.value} {row.busy}/{row.slots}" for id_, row in self._rows.items())
         return f"Fleet[{rows}]"
 
+    # ------------------------------------------------------------ leases
+
     def lease(self, instance_id: InstanceId) -> Lease | None:
         """Claim a slot; None when the instance has none free, does not serve, or is not ours (any more)."""
-        row = self._rows.get(instance_id)
-        if row is None or row.free <= 0:
+        seat = self._seats.get(instance_id)
+        if seat is None or seat.row.free <= 0:
             return None
-        self._set_busy(row, row.busy + 1)
-        return Lease(self, instance_id)
+        seat.row = _with_counts(seat.row, seat.row.busy + 1, seat.row.closing)
+        self._rows[instance_id] = seat.row
+        return Lease(self, seat)
 
-    def take_back(self, instance_id: InstanceId) -> None:
-        """Only for `Lease.give_back`."""
-        row = self._rows.get(instance_id)
-        if row is not None:
-            self._set_busy(row, row.busy - 1)
+    def publish(self, seat: Seat) -> None:
+        """Only for `Lease`: show a seat's row, unless a reload has put another instance in its place."""
+        id_ = seat.row.instance.id
+        if self._seats.get(id_) is seat:
+            self._rows[id_] = seat.row
+
+    def closing(self) -> list[InstanceId]:
+        """The instances that have slots which are closing."""
+        return [id_ for id_, row in self._rows.items() if row.closing]
+
+    def settle_closing(self, instance_id: InstanceId, now_s: float, *, processing: int | None = None) -> bool:
+        """Free closing slots; True when any became free.
+
+        All of them when the instance says that it processes no more calls than those of ours that have begun (a call on
+        its way may already show, so the count can only err towards waiting); else those whose time is up. `processing`
+        None: it did not say.
+        """
+        seat = self._seats.get(instance_id)
+        if seat is None or not seat.closing:
+            return False
+        idle = processing is not None and processing <= seat.begun
+        left = [one for one in seat.closing if one.until_s > now_s and not (idle and one.settle_from_s <= now_s)]
+        if len(left) == len(seat.closing):
+            return False
+        seat.closing = left
+        seat.row = _with_counts(seat.row, seat.row.busy, len(left))
+        self._rows[instance_id] = seat.row
+        return True
+
+    # ------------------------------------------------------------ health and facts
 
     def observe(self, instance_id: InstanceId, event: Event, now_s: float) -> tuple[State, State]:
-        """Apply what was seen of an instance; returns its state before and after."""
-        row = self._rows[instance_id]
-        health = step(row.health, event, now_s)
-        if health is not row.health:
-            self._rows[instance_id] = msgspec.structs.replace(row, health=health)
-        return row.health.state, health.state
+        """Apply what was seen of an instance; returns its state before and after. One that is gone stays UNKNOWN."""
+        seat = self._seats.get(instance_id)
+        if seat is None:
+            return State.UNKNOWN, State.UNKNOWN
+        before = seat.row.health
+        health = step(before, event, now_s, last=event in SOFT and self._is_last(seat.row))
+        if health is not before:
+            seat.row = msgspec.structs.replace(seat.row, health=health)
+            self._rows[instance_id] = seat.row
+        return before.state, health.state
 
-    def learn(self, instance_id: InstanceId, facts: Facts) -> None:
-        """Take what /props says. The registry's `slots` wins over the instance's own count."""
-        row = self._rows[instance_id]
+    def learn(self, instance_id: InstanceId, facts: Facts) -> Event:
+        """Take what /props says; returns ANSWERED, SLEEPS, or SWAPPED when another model answers than before.
+
+        The registry's `slots` wins over the instance's own count. A swapped instance moves to the pool whose instances
+        serve that model, or whose name it has; where there is none it is out of place.
+        """
+        seat = self._seats.get(instance_id)
+        if seat is None:
+            return Event.ANSWERED
+        row = seat.row
         slots = row.instance.slots or facts.slots
         if row.facts != facts or row.slots != slots:
-            self._rows[instance_id] = msgspec.structs.replace(row, facts=facts, slots=slots)
+            seat.row = msgspec.structs.replace(row, facts=facts, slots=slots)
+            self._rows[instance_id] = seat.row
+        if seat.model is None:
+            seat.model = facts.model
+        return self._place(seat, facts)
 
-    def _set_busy(self, row: Row, busy: int) -> None:
-        # Built by hand: structs.replace costs four times as much, and this runs twice a call.
-        self._rows[row.instance.id] = Row(
-            instance=row.instance, health=row.health, facts=row.facts, slots=row.slots, busy=busy
+    def _place(self, seat: Seat, facts: Facts) -> Event:
+        id_ = seat.row.instance.id
+        well = Event.SLEEPS if facts.sleeping else Event.ANSWERED
+        if facts.model is None or facts.model == seat.model:
+            if self._moved.pop(id_, None) is not None:
+                self._set_members()
+            return well
+        pool = self._pool_of(facts.model, besides=id_)
+        if pool is None:
+            return Event.SWAPPED
+        if self._moved.get(id_) != pool:
+            self._moved[id_] = pool
+            self._set_members()
+        return well
+
+    def _pool_of(self, model: str, besides: InstanceId) -> str | None:
+        for name, pool in self.view.registry.pools.items():
+            if model == name or model in pool.aliases:
+                return name
+            for id_ in pool.instance_ids:
+                if id_ != besides and self._seats[id_].model == model:
+                    return name
+        return None
+
+    def _is_last(self, row: Row) -> bool:
+        """It takes calls, and in one of its pools nobody else does."""
+        return row.serving and any(
+            all(other.instance.id == row.instance.id or not other.serving for other in self.view.pool_rows(pool))
+            for pool, ids in self.view.members.items()
+            if row.instance.id in ids
         )
+
+    # ------------------------------------------------------------ the operator's verbs
+
+    def named(self, name: str) -> list[InstanceId]:
+        """The instances that an operator means by an instance id or a host.
+
+        Raises:
+            NotFound: there is neither.
+
+        """
+        if name in self._rows:
+            return [name]
+        ids = [id_ for id_, row in self._rows.items() if row.instance.host == name]
+        if not ids:
+            raise NotFound(f"there is no instance and no host {name!r}; llama-router status lists them")
+        return ids
+
+    def adopt(self, registry: Registry) -> tuple[list[Instance], list[InstanceId]]:
+        """Take a new registry; returns the instances that are new and the ids that are gone.
+
+        An instance whose id and address stayed keeps health, facts and leases. One with another address is a new one;
+        what still runs at the old one is finished there.
+        """
+        before = {id_: seat.row.instance for id_, seat in self._seats.items()}
+        self._adopt(registry)
+        after = {id_: seat.row.instance for id_, seat in self._seats.items()}
+        new = [one for id_, one in after.items() if id_ not in before or not one.same_process(before[id_])]
+        gone = [id_ for id_, one in before.items() if id_ not in after or not after[id_].same_process(one)]
+        return new, gone
+
+    def _adopt(self, registry: Registry) -> None:
+        seats: dict[InstanceId, Seat] = {}
+        for id_, instance in registry.instances.items():
+            seat = self._seats.get(id_)
+            if seat is not None and instance.same_process(seat.row.instance):
+                known = seat.row.facts.slots if seat.row.facts else 0
+                seat.row = msgspec.structs.replace(seat.row, instance=instance, slots=instance.slots or known)
+            else:
+                seat = Seat(instance)
+                self._moved.pop(id_, None)
+            seats[id_] = seat
+        self._moved = {id_: pool for id_, pool in self._moved.items() if id_ in seats and pool in registry.pools}
+        self._seats = seats
+        self._rows = {id_: seat.row for id_, seat in seats.items()}
+        self.view = FleetView(registry=registry, rows=self._rows, members={})
+        self._set_members()
+
+    def _set_members(self) -> None:
+        registry = self.view.registry
+        members: dict[str, tuple[InstanceId, ...]] = {
+            name: tuple(id_ for id_ in pool.instance_ids if self._moved.get(id_, name) == name)
+            for name, pool in registry.pools.items()
+        }
+        for id_, name in self._moved.items():
+            if id_ not in registry.pools[name].instance_ids:
+                members[name] = (*members[name], id_)
+        self.view = FleetView(registry=registry, rows=self._rows, members=members)
+
+
+def _with_counts(row: Row, busy: int, closing: int) -> Row:
+    # Built by hand: structs.replace costs four times as much, and this runs twice a call.
+    return Row(instance=row.instance, health=row.health, facts=row.facts, slots=row.slots, busy=busy, closing=closing)

@@ -30,6 +30,15 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
         """Never the key, and not the URL: a repr ends up in logs."""
         return f"Instance({self.id})"
 
+    def same_process(self, other: "Instance") -> bool:
+        """It is reached at the same place in the same way, so what is known of the other holds for it."""
+        return (self.address, self.port, self.prefix, self.tls) == (
+            other.address,
+            other.port,
+            other.prefix,
+            other.tls,
+        )
+
     @property
     def origin(self) -> str:
         """The URL up to and including the prefix; for the probes, never for people."""
@@ -37,11 +46,12 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What an instance says of itself in /props. None: it did not say."""
+    """What an instance says of itself in /props. None: it did not say. `model`: its alias, or else its file."""
 
     slots: int
+    model: str | None = None
+    sleeping: bool = False
     ctx_tokens: int | None = None
-    alias: str | None = None
     build: str | None = None
     vision: bool = False
     tools: bool | None = None

@@ -1,6 +1,6 @@
 """What policy may see: one frozen row per instance, and the pools."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -10,40 +10,49 @@ from router.fleet.registry import Registry
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One instance as it is now. `slots` 0: not known yet, so it takes no call."""
+    """One instance as it is now. `slots` 0: not known yet, so it takes no call.
+
+    `busy`: slots under a lease. `closing`: slots whose call is over for us and may not yet be for the instance.
+    """
 
     instance: Instance
     health: Health
     facts: Facts | None
     slots: int
     busy: int = 0
+    closing: int = 0
 
     @property
     def serving(self) -> bool:
-        """It is well and its number of slots is known."""
-        return self.health.state is State.SERVING and self.slots > 0
+        """It may be sent calls, and its number of slots is known."""
+        return self.slots > 0 and self.health.takes_calls
 
     @property
     def free(self) -> int:
-        """Slots that a new call could have; 0 unless it is serving."""
-        return max(0, self.slots - self.busy) if self.serving else 0
+        """Slots that a new call could have; 0 unless it is serving. On probation it has one."""
+        if not self.serving:
+            return 0
+        slots = 1 if self.health.state is State.PROBATION else self.slots
+        return max(0, slots - self.busy - self.closing)
 
     @property
     def busy_share(self) -> float:
-        """0 when idle, 1 when every slot is leased."""
-        return self.busy / self.slots if self.slots else 1.0
+        """0 when idle, 1 when every slot is taken."""
+        return (self.busy + self.closing) / self.slots if self.slots else 1.0
 
 
 class FleetView(msgspec.Struct, frozen=True):
     """The fleet for those who only look. `rows` is live, each row in it is frozen: a change replaces one row.
 
-    Nobody may keep a row across an `await` and act on it: the lease is the authority.
+    `members`: the instances of each pool as they are now; it differs from the registry while an instance serves another
+    model than it is listed under. Nobody may keep a row across an `await` and act on it: the lease is the authority.
     """
 
     registry: Registry
     rows: Mapping[InstanceId, Row]
+    members: Mapping[str, Sequence[InstanceId]]
 
     def pool_rows(self, pool: str) -> list[Row]:
-        """The rows of one pool, in the file's order."""
+        """The rows of one pool, in the file's order; none when a reload has taken the pool away."""
         rows = self.rows
-        return [rows[id_] for id_ in self.registry.pools[pool].instance_ids]
+        return [rows[id_] for id_ in self.members.get(pool, ())]

@@ -77,12 +77,16 @@ class Metrics:
         self.attempts_failed = Counter(
             "llama_router_attempts_failed", "Attempts that failed on an instance.", ("instance",)
         )
+        self.loop_failures = Counter(
+            "llama_router_loop_failures", "Background loops that failed and were started again.", ("loop",)
+        )
         self.refused = Counter("llama_router_refused", "Requests refused before they became a call.", ("cause",))
         self.loop_lag = Gauge(
             "llama_router_loop_lag_seconds", "How late the event loop was at its last look.", registry=self._registry
         )
         for metric in (
-            self.calls, self.ttft, self.itl, self.queue, self.duration, self.tokens, self.attempts_failed, self.refused
+            self.calls, self.ttft, self.itl, self.queue, self.duration, self.tokens,
+            self.attempts_failed, self.refused, self.loop_failures,
         ):  # fmt: skip
             self._registry.register(metric)
 
@@ -134,12 +138,18 @@ class _FleetCollector(Collector):
         states = GaugeMetricFamily(
             "llama_router_instance_state", "1 for the state an instance is in.", labels=("instance", "state")
         )
+        closing = GaugeMetricFamily(
+            "llama_router_slots_closing",
+            "Slots whose call is over for us and may not be for the instance.",
+            labels=("instance",),
+        )
         waiting = GaugeMetricFamily("llama_router_waiting", "Calls that wait for a slot.", labels=("model",))
         for id_, row in view.rows.items():
             slots.add_metric((id_,), row.slots)
             busy.add_metric((id_,), row.busy)
+            closing.add_metric((id_,), row.closing)
             for state in State:
                 states.add_metric((id_, state.value), float(row.health.state is state))
         for pool in view.registry.pools:
             waiting.add_metric((pool,), self._waiting(pool))
-        return (slots, busy, states, waiting)
+        return (slots, busy, closing, states, waiting)

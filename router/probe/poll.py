@@ -1,30 +1,34 @@
 """Ask every instance how it is, again and again, and tell the fleet.
 
-A look is GET /health, and GET /props when the facts may have changed: at first sight and after every time away.
+A look is GET /health and GET /props, and /metrics while calls run there, to see that something is being decoded.
 """
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable
-
-import httpx
 
 from router.clock import monotonic_s
 from router.config.schema import PollRules
 from router.errors import RouterError, UpstreamTimedOut
 from router.fleet.fleet import Fleet
 from router.fleet.health import Event, State
-from router.fleet.instance import Facts, Instance, InstanceId
-from router.probe.props import read_props
+from router.fleet.instance import Instance, InstanceId
+from router.observe.supervise import Supervisor
+from router.probe.look import Looker
+from router.probe.stuck import StuckWatch
 
 _log = logging.getLogger("llama_router")
 
 Died = Callable[[InstanceId, Callable[[], RouterError]], None]
 
+# After a look that ran out of time the next one comes at once: two make a dead instance, and calls are waiting.
+AGAIN_S = 0.1
+# While slots are closing the instance is asked this often whether they are free.
+CLOSING_EVERY_S = 0.15
+
 
 class Poll:
-    """One loop per instance. Use as an async context manager; leaving it ends the loops."""
+    """One supervised loop per instance."""
 
     def __init__(self, fleet: Fleet, rules: PollRules, *, changed: Callable[[], None], died: Died) -> None:
         """`changed` is called after every change of the fleet; `died` when an instance goes out."""
@@ -32,26 +36,27 @@ class Poll:
         self._rules = rules
         self._changed = changed
         self._died = died
+        self._supervisor: Supervisor | None = None
         self._wake: dict[InstanceId, asyncio.Event] = {}
-        self._tasks: list[asyncio.Task[None]] = []
-        self.looks_failed = 0
+        self._lookers: dict[InstanceId, Looker] = {}
 
     def __repr__(self) -> str:
-        return f"Poll[{len(self._tasks)} instances, every {self._rules.every_s:g} s]"
+        return f"Poll[{len(self._wake)} instances, every {self._rules.every_s:g} s]"
 
-    async def __aenter__(self) -> "Poll":
-        """Start looking."""
-        loop = asyncio.get_running_loop()
+    def start(self, supervisor: Supervisor) -> None:
+        """Look at every instance of the fleet from now on."""
+        self._supervisor = supervisor
         for row in self._fleet.view.rows.values():
-            self._wake[row.instance.id] = asyncio.Event()
-            self._tasks.append(loop.create_task(self._watch(row.instance)))
-        return self
+            self._start(row.instance)
 
-    async def __aexit__(self, *_: object) -> None:
-        """Stop, and wait until every loop has ended."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    def adopt(self, rules: PollRules, new: list[Instance], gone: list[InstanceId]) -> None:
+        """Follow a reload: stop looking at what is gone, begin with what is new."""
+        everybody = rules != self._rules
+        self._rules = rules
+        for id_ in gone:
+            self._stop(id_)
+        for instance in [row.instance for row in self._fleet.view.rows.values()] if everybody else new:
+            self._start(instance)
 
     def suspect(self, instance_id: InstanceId) -> None:
         """Look at an instance now: a call has seen something odd."""
@@ -71,69 +76,79 @@ class Poll:
             )
         self._changed()
 
+    def closing(self, instance_id: InstanceId) -> None:
+        """Watch an instance until none of its slots is closing any more."""
+        name = f"closing {instance_id}"
+        if self._supervisor is not None and not self._supervisor.running(name):
+            self._supervisor.start(name, lambda: self._settle(instance_id), kind="closing")
+
+    # ------------------------------------------------------------ the loops
+
+    def _start(self, instance: Instance) -> None:
+        if self._supervisor is None:
+            return
+        self._wake[instance.id] = asyncio.Event()
+        self._supervisor.start(f"poll {instance.id}", lambda: self._watch(instance), kind="poll")
+
+    def _stop(self, instance_id: InstanceId) -> None:
+        self._wake.pop(instance_id, None)
+        if self._supervisor is not None:
+            self._supervisor.stop(f"poll {instance_id}")
+
     async def _watch(self, instance: Instance) -> None:
         wake = self._wake[instance.id]
-        async with self._client(instance) as client:
+        looker = self._lookers[instance.id] = Looker(instance, self._rules)
+        stuck = StuckWatch()
+        try:
             while True:
-                try:
-                    await self._look(client, instance)
-                except Exception:  # noqa: BLE001  # the top of a background loop: it outlives its own bugs, and says so
-                    self.looks_failed += 1
-                    _log.exception("looking at instance %s failed in the router", instance.id)
                 wake.clear()
+                event = await self._look(looker, instance, stuck)
+                pause_s = AGAIN_S if event is Event.TIMED_OUT else self._rules.every_s
                 try:
-                    async with asyncio.timeout(self._rules.every_s):
+                    async with asyncio.timeout(pause_s):
                         await wake.wait()
                 except TimeoutError:
                     pass
+        finally:
+            self._lookers.pop(instance.id, None)
+            await looker.aclose()
 
-    def _client(self, instance: Instance) -> httpx.AsyncClient:
-        verify = ssl.create_default_context(cafile=instance.ca_file) if instance.tls else False
-        headers = {"authorization": f"Bearer {instance.api_key}"} if instance.api_key else {}
-        # A new connection for each look: what is asked is whether the server still accepts them, and llama-server
-        # would close an idle one between two looks anyway. The environment's proxies are for other hosts.
-        return httpx.AsyncClient(
-            base_url=instance.origin,
-            headers=headers,
-            timeout=self._rules.deadline_s,
-            verify=verify,
-            trust_env=False,
-            limits=httpx.Limits(max_keepalive_connections=0),
-        )
-
-    async def _look(self, client: httpx.AsyncClient, instance: Instance) -> None:
-        event = await self._ask_health(client)
-        row = self._fleet.view.rows[instance.id]
-        if event is Event.ANSWERED and (row.facts is None or row.health.state is not State.SERVING):
-            facts = await self._ask_props(client, instance)
-            if facts is not None:
-                self._fleet.learn(instance.id, facts)
-            elif not instance.slots:
-                event = Event.BROKE
+    async def _look(self, looker: Looker, instance: Instance, stuck: StuckWatch) -> Event:
+        event = await looker.health()
+        if event is Event.ANSWERED:
+            event = await self._facts(looker, instance)
         self.observe(instance.id, event)
+        row = self._fleet.view.rows.get(instance.id)
+        if event is Event.ANSWERED and row is not None and row.busy:
+            pulse = await looker.pulse()
+            if pulse is not None and stuck.look(pulse, monotonic_s()):
+                _log.warning("instance %s: slots are busy and nothing is decoded", instance.id)
+                self.observe(instance.id, Event.STUCK)
+        return event
 
-    async def _ask_health(self, client: httpx.AsyncClient) -> Event:
-        try:
-            async with asyncio.timeout(self._rules.deadline_s):
-                response = await client.get("/health")
-        except (httpx.TimeoutException, TimeoutError):
-            return Event.TIMED_OUT
-        except httpx.HTTPError:
-            return Event.REFUSED
-        if response.status_code == 200:
+    async def _facts(self, looker: Looker, instance: Instance) -> Event:
+        """Read /props; what it says of the model decides what kind of well it is."""
+        status, facts = await looker.props()
+        row = self._fleet.view.rows.get(instance.id)
+        if facts is not None:
+            return self._fleet.learn(instance.id, facts)
+        if row is not None and row.slots:
             return Event.ANSWERED
-        return Event.LOADING if response.status_code == 503 else Event.BROKE
-
-    async def _ask_props(self, client: httpx.AsyncClient, instance: Instance) -> Facts | None:
-        try:
-            async with asyncio.timeout(self._rules.deadline_s):
-                response = await client.get("/props")
-        except (httpx.HTTPError, TimeoutError):
-            return None
-        if response.status_code in {401, 403}:
+        if status in {401, 403}:
             _log.warning("instance %s wants a key for /props: set its api_key in the registry", instance.id)
-            return None
-        facts = read_props(response.content) if response.status_code == 200 else None
-        if facts is None and not instance.slots:
+        elif status:
             _log.warning("instance %s does not say how many slots it has: set slots in the registry", instance.id)
-        return facts
+        return Event.BROKE
+
+    async def _settle(self, instance_id: InstanceId) -> None:
+        while True:
+            await asyncio.sleep(CLOSING_EVERY_S)
+            row = self._fleet.view.rows.get(instance_id)
+            if row is None or not row.closing:
+                return
+            looker = self._lookers.get(instance_id)
+            asleep = row.health.state is State.SLEEPING
+            pulse = await looker.pulse() if looker is not None and not asleep else None
+            processing = pulse.processing if pulse is not None else None
+            if self._fleet.settle_closing(instance_id, monotonic_s(), processing=processing):
+                self._changed()

@@ -22,6 +22,8 @@ class _Props(msgspec.Struct, frozen=True):
     total_slots: int | None = None
     default_generation_settings: _Generation | None = None
     model_alias: str | None = None
+    model_path: str | None = None
+    is_sleeping: bool = False
     build_info: str | None = None
     modalities: _Modalities | None = None
     chat_template_caps: _Caps | None = None
@@ -44,7 +46,8 @@ def read_props(body: bytes) -> Facts | None:
     return Facts(
         slots=props.total_slots,
         ctx_tokens=props.default_generation_settings.n_ctx if props.default_generation_settings else None,
-        alias=props.model_alias,
+        model=props.model_alias or props.model_path,
+        sleeping=props.is_sleeping,
         build=props.build_info,
         vision=bool(props.modalities and props.modalities.vision),
         tools=caps.supports_tools if caps else None,

@@ -8,11 +8,13 @@ import asyncio
 
 import msgspec
 
-from router.admit.desk import Desk, Held, Rejected, Start, Ticket
+from router.admit.desk import Desk, Held, Reason, Rejected, Start, Ticket
 from router.balance.policy import Decision
 from router.clock import monotonic_s
 from router.errors import ClientGone, NoInstance, Overloaded, RouterError
 from router.fleet.fleet import Fleet, Lease
+from router.fleet.load import HoldTimes, retry_after_s
+from router.fleet.view import FleetView
 
 # How often deadlines are looked at while somebody waits; releases and new views ask at once.
 TICK_S = 0.1
@@ -23,15 +25,18 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
 
     lease: Lease
     decision: Decision
+    pool: str
+    granted_s: float
     waited: bool = False
 
 
 class Admission:
     """Gives calls their leases, in order."""
 
-    def __init__(self, fleet: Fleet, desk: Desk) -> None:
+    def __init__(self, fleet: Fleet, desk: Desk, hold_times: HoldTimes) -> None:
         self._fleet = fleet
         self._desk = desk
+        self._hold_times = hold_times
         self._waiting: dict[int, asyncio.Future[Grant]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -42,8 +47,18 @@ class Admission:
         """How many calls of a pool wait at the desk."""
         return self._desk.waiting(pool)
 
+    @property
+    def held_bytes(self) -> int:
+        """Request bodies of all waiting calls."""
+        return self._desk.held_bytes
+
+    def set_bounds(self, *, max_waiting: int | None, max_bytes: int) -> None:
+        """Take new bounds from a reload; who waits already goes on waiting."""
+        self._desk.max_waiting = max_waiting
+        self._desk.max_bytes = max_bytes
+
     async def admit(self, ticket: Ticket) -> Grant:
-        """Return a lease, at once or after waiting for it. Whoever gets it gives it back through `give_back`.
+        """Return a lease, at once or after waiting for it. Whoever gets it ends it with `give_back` or `close`.
 
         Raises:
             Overloaded: no room to wait, or not served in time.
@@ -51,29 +66,37 @@ class Admission:
             ClientGone: `withdraw` was called.
 
         """
-        match self._desk.arrive(ticket, self._fleet.view):
+        effect = self._desk.arrive(ticket, self._fleet.view)
+        match effect:
             case Start(decision=decision):
                 return self._grant(ticket, decision, waited=False)
-            case Rejected(reason=reason):
-                raise self._refusal(ticket, reason)
+            case Rejected():
+                raise self._refusal(effect)
             case Held():
                 return await self._wait(ticket)
 
-    def withdraw(self, ticket: Ticket) -> None:
-        """Take a waiting ticket off the desk, if it still waits there: its client has gone."""
+    def withdraw(self, ticket: Ticket, error: RouterError | None = None) -> None:
+        """Take a waiting ticket off the desk, if it still waits there: its client has gone, or `error` says why."""
         self._desk.withdraw(ticket)
         future = self._waiting.pop(ticket.number, None)
         if future is not None and not future.done():
-            future.set_exception(ClientGone("the client closed its connection while it waited for a slot"))
+            gone = ClientGone("the client closed its connection while it waited for a slot")
+            future.set_exception(error or gone)
 
-    def give_back(self, lease: Lease) -> None:
-        """Free the slot, and let the next call have it."""
-        lease.give_back()
-        if self._waiting:
-            self.ask()
+    def give_back(self, grant: Grant) -> None:
+        """The call is over at the instance too: free the slot, and let the next call have it."""
+        self._hold_times.observe(grant.pool, monotonic_s() - grant.granted_s)
+        grant.lease.give_back()
+        self.ask()
+
+    def close(self, grant: Grant) -> None:
+        """The call is over for us; the slot is free once the instance says so, or after a while."""
+        grant.lease.close(monotonic_s())
 
     def ask(self) -> None:
         """Something has changed: let the desk decide until it has nothing more to say."""
+        if not self._waiting:
+            return
         while effect := self._desk.next(self._fleet.view, monotonic_s()):
             future = self._waiting.pop(effect.ticket.number, None)
             if future is None or future.done():
@@ -81,8 +104,8 @@ class Admission:
             match effect:
                 case Start(ticket=ticket, decision=decision):
                     future.set_result(self._grant(ticket, decision, waited=True))
-                case Rejected(ticket=ticket, reason=reason):
-                    future.set_exception(self._refusal(ticket, reason))
+                case Rejected():
+                    future.set_exception(self._refusal(effect))
 
     async def _wait(self, ticket: Ticket) -> Grant:
         loop = asyncio.get_running_loop()
@@ -96,11 +119,14 @@ class Admission:
             self._waiting.pop(ticket.number, None)
             self._desk.withdraw(ticket)
             if future.done() and not future.cancelled() and future.exception() is None:
-                self.give_back(future.result().lease)
+                self.give_back(future.result())
             raise
 
     def _tick(self) -> None:
         self._timer = None
+        now_s = monotonic_s()
+        for instance_id in self._fleet.closing():
+            self._fleet.settle_closing(instance_id, now_s)
         self.ask()
         if self._waiting:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
@@ -109,22 +135,46 @@ class Admission:
         for candidate in decision.ranking:
             lease = self._fleet.lease(candidate.instance_id)
             if lease is not None:
-                return Grant(lease, decision, waited)
+                return Grant(lease, decision, ticket.call.pool, monotonic_s(), waited)
         # Unreachable while view and leases live in one event loop: the decision was made from this very view.
-        raise self._refusal(ticket, "no_instance")
+        raise self._refusal(Rejected(ticket, "no_instance"))
 
-    def _refusal(self, ticket: Ticket, reason: str) -> RouterError:
+    def _refusal(self, rejected: Rejected) -> RouterError:
+        ticket, after_s = rejected.ticket, retry_after_s(rejected.wait_s)
         pool = ticket.call.pool
-        match reason:
+        patience_s = ticket.deadline_s - ticket.arrived_s
+        match rejected.reason:
             case "queue_full":
+                # Room to wait comes with the next call that is over, which is one slot's turn away.
+                one_s = retry_after_s(predict(self._hold_times, pool, 0, self._fleet.view))
+                waiting = self.waiting(pool)
                 return Overloaded(
-                    f"every slot of {pool} is taken and {self.waiting(pool)} calls wait already; try again later",
-                    retry_after_s=5,
+                    f"every slot of {pool} is taken and {waiting} calls wait already; try again later",
+                    retry_after_s=one_s,
+                )
+            case "queue_bytes":
+                return Overloaded(
+                    "the requests that wait for a slot fill the router's memory for them; try again later",
+                    retry_after_s=after_s,
+                )
+            case "too_long":
+                wait = f"{rejected.wait_s or 0.0:.0f} s"
+                return Overloaded(
+                    f"every slot of {pool} is taken; the wait would be about {wait}, more than {patience_s:g} s",
+                    retry_after_s=after_s,
                 )
             case "deadline":
-                waited_s = ticket.deadline_s - ticket.arrived_s
-                return Overloaded(f"no slot of {pool} came free within {waited_s:g} s", retry_after_s=10)
+                return Overloaded(f"no slot of {pool} came free within {patience_s:g} s", retry_after_s=after_s)
             case "all_failed":
                 return NoInstance(f"every instance of {pool} that could serve this call has failed it", retry_after_s=5)
-            case _:
+            case "no_instance":
                 return NoInstance(f"no instance of {pool} is serving at present", retry_after_s=5)
+
+
+def predict(hold_times: HoldTimes, pool: str, ahead: int, view: FleetView) -> float | None:
+    """Seconds until a call behind `ahead` others starts, when every slot of the pool is taken; None: not known."""
+    slots = sum(row.slots for row in view.pool_rows(pool) if row.serving)
+    return hold_times.wait_s(pool, ahead=ahead, slots=slots)
+
+
+__all__ = ["Admission", "Grant", "Reason", "predict"]

@@ -6,6 +6,7 @@ failure.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -46,10 +47,16 @@ class Attempt:
     """One request to one instance. Use `run`, once."""
 
     def __init__(self, instance: Instance, *, deadlines: Deadlines, started_s: float) -> None:
-        """`started_s`: when the call began; its whole time is bounded, whatever the number of attempts."""
+        """`started_s`: when the call began; its whole time is bounded, whatever the number of attempts.
+
+        Two callbacks may be set: `on_begun`, when the head of a stream comes, which is when its slot starts; and
+        `on_committed`, when the first event of a stream or a whole plain answer has come.
+        """
         self.instance = instance
         self.first_event_s: float | None = None
         self.last_event_s: float | None = None
+        self.on_begun: Callable[[], None] = _nothing
+        self.on_committed: Callable[[], None] = _nothing
         self._deadlines = deadlines
         self._ends_s = started_s + deadlines.call_s
         self._phase: Phase = "head"
@@ -157,6 +164,7 @@ class Attempt:
         kind = next((value for name, value in headers if name == b"content-type"), b"")
         if self._stream is not None and status == 200 and kind.startswith(_EVENT_STREAM):
             self._phase = "stream"
+            self.on_begun()
         else:
             self._phase = "body"
 
@@ -189,6 +197,7 @@ class Attempt:
             return
         body = b"".join(self._parts)
         if self._status == 200 and self._stream is None:
+            self.on_committed()
             self._finish(Answer(self._status, self._headers, body))
         elif self._status == 200:
             self._finish(self._broke("did not stream its answer"))
@@ -217,6 +226,7 @@ class Attempt:
         if out:
             if self.first_event_s is None:
                 self.first_event_s = now_s
+                self.on_committed()
                 client.begin(*self._begin_with)
             self.last_event_s = now_s
             client.write(out)
@@ -289,3 +299,7 @@ class Attempt:
 
     def _broke(self, what: str) -> UpstreamBroke:
         return UpstreamBroke(f"instance {self.instance.id} {what}", instance_id=self.instance.id)
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

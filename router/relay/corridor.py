@@ -1,11 +1,12 @@
-"""Corridor: what every call needs on its way, in one value. `app.build` makes it; nobody changes it."""
+"""Corridor: what every call needs on its way, in one place. `app.build` makes it."""
 
 from collections.abc import Callable
 
 import msgspec
 
+from router.admit.retries import RetryBudget
 from router.config.schema import Deadlines
-from router.errors import RouterError
+from router.errors import RateLimited, RouterError, ShuttingDown
 from router.fleet.fleet import Fleet
 from router.fleet.health import Event
 from router.fleet.instance import InstanceId
@@ -16,7 +17,7 @@ from router.wire.record import CallRecord
 
 
 class Running:
-    """The attempts under way at each instance, so that those that cannot tell by themselves are told of its death."""
+    """The attempts under way at each instance, so that those that wait for a first byte are told of its death."""
 
     def __init__(self) -> None:
         self._attempts: dict[InstanceId, set[Attempt]] = {}
@@ -33,10 +34,82 @@ class Running:
         self._attempts[attempt.instance.id].discard(attempt)
 
     def instance_died(self, instance_id: InstanceId, error: Callable[[], RouterError]) -> None:
-        """End the plain calls there: nothing else would, since they are silent until they are whole."""
+        """End the calls there that have shown nothing yet: they can be served elsewhere.
+
+        Plain ones would never end by themselves. A stream that has begun goes on: its own deadline judges it.
+        """
         for attempt in list(self._attempts.get(instance_id, ())):
-            if attempt.plain:
+            if attempt.first_event_s is None:
                 attempt.abandon(error())
+
+
+class Weights:
+    """Request bodies under way by key, so that one key cannot fill the router's memory."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._bytes: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"Weights[{', '.join(f'{key or "anybody"} {size}' for key, size in self._bytes.items())}]"
+
+    def add(self, key_id: str, size_bytes: int) -> None:
+        """A body has come.
+
+        Raises:
+            RateLimited: it would be too much for this key; nothing is counted then.
+
+        """
+        total = self._bytes.get(key_id, 0) + size_bytes
+        if total > self.max_bytes:
+            raise RateLimited(
+                f"this key has {total - size_bytes} bytes of requests under way, and {self.max_bytes} are allowed; "
+                "wait until some are answered",
+                retry_after_s=5,
+            )
+        self._bytes[key_id] = total
+
+    def remove(self, key_id: str, size_bytes: int) -> None:
+        """Its call is over."""
+        left = self._bytes.get(key_id, 0) - size_bytes
+        if left > 0:
+            self._bytes[key_id] = left
+        else:
+            self._bytes.pop(key_id, None)
+
+
+class Calls:
+    """The exchanges under way, and whether new ones may begin."""
+
+    def __init__(self) -> None:
+        self._stops: set[Callable[[RouterError], None]] = set()
+        self.stopping = False
+
+    def __repr__(self) -> str:
+        return f"Calls[{len(self._stops)} under way{', stopping' if self.stopping else ''}]"
+
+    def __len__(self) -> int:
+        return len(self._stops)
+
+    def begin(self, stop: Callable[[RouterError], None]) -> None:
+        """A call begins; `stop` ends it from outside.
+
+        Raises:
+            ShuttingDown: no new calls any more.
+
+        """
+        if self.stopping:
+            raise ShuttingDown("this router is shutting down; try again, another one will answer", retry_after_s=5)
+        self._stops.add(stop)
+
+    def end(self, stop: Callable[[RouterError], None]) -> None:
+        """It is over."""
+        self._stops.discard(stop)
+
+    def stop_all(self) -> None:
+        """End what still runs, each with one error."""
+        for stop in list(self._stops):
+            stop(ShuttingDown("the router was shut down before this answer was whole", retry_after_s=5))
 
 
 class Telling(msgspec.Struct, frozen=True):
@@ -47,19 +120,30 @@ class Telling(msgspec.Struct, frozen=True):
     message: str
 
 
-class Corridor(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(msgspec.Struct, frozen=True):
+    """What a reload may change for the calls that come after it."""
+
+    deadlines: Deadlines
+    queue_deadline_s: float
+
+
+class Corridor(msgspec.Struct, kw_only=True):
     """`record` takes each call's record when it is over; `observe` takes what a call learnt about an instance.
 
-    `suspect` has the poll look at an instance at once; `tell` is `edge.rescue`'s table, for errors inside a stream.
+    `suspect` has the poll look at an instance at once, `closing` has it watch for a slot to come free; `tell` is
+    `edge.rescue`'s table, for errors inside a stream. Only `settings` is ever replaced.
     """
 
     fleet: Fleet
     admission: Admission
+    retries: RetryBudget
     pools: Pools
     running: Running
-    deadlines: Deadlines
-    queue_deadline_s: float
+    calls: Calls
+    weights: Weights
+    settings: Settings
     record: Callable[[CallRecord], None]
     observe: Callable[[InstanceId, Event], None]
     suspect: Callable[[InstanceId], None]
+    closing: Callable[[InstanceId], None]
     tell: Callable[[RouterError], Telling]

@@ -65,7 +65,7 @@ class CountTokens(Exchange):
     async def _count_on(self, instance: Instance, pool: Pool, outgoing: Outgoing) -> None:
         upstream_model = pool.upstream_models.get(instance.id)
         body = with_model(outgoing.body, upstream_model) if upstream_model else outgoing.body
-        attempt = Attempt(instance, deadlines=self._corridor.deadlines, started_s=self._notes.started_s)
+        attempt = Attempt(instance, deadlines=self._corridor.settings.deadlines, started_s=self._notes.started_s)
         self._attempt = attempt
         self._corridor.running.add(attempt)
         try:

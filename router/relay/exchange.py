@@ -1,5 +1,6 @@
 """The life of one call, from its last body byte to its end. What is acquired here is released here, on every path."""
 
+import asyncio
 import itertools
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -15,14 +16,17 @@ from router.errors import (
     NoInstance,
     RequestInvalid,
     RouterError,
+    ShuttingDown,
     UpstreamBroke,
     UpstreamFailed,
     UpstreamLoading,
+    UpstreamTimedOut,
     UpstreamUnreachable,
 )
 from router.fleet.health import Event
 from router.fleet.instance import Instance
 from router.fleet.registry import Pool
+from router.relay.admission import Grant
 from router.relay.attempt import Answer, Attempt
 from router.relay.corridor import Corridor
 from router.relay.headers import Header, for_client
@@ -37,10 +41,11 @@ _ticket_numbers = itertools.count(1)
 
 
 class Caller(msgspec.Struct, frozen=True, gc=False):
-    """Who calls. Both empty where no keys are asked for."""
+    """Who calls. Empty names where no keys are asked for. `admin`: may use /admin from elsewhere."""
 
     key_id: str = ""
     team: str = ""
+    admin: bool = False
 
 
 class CallLink(Link, Protocol):
@@ -61,7 +66,7 @@ class Exchange:
     endpoint = "messages"
     path = b"/v1/messages"
 
-    __slots__ = ("_attempt", "_caller", "_client", "_corridor", "_link", "_notes", "_ticket")
+    __slots__ = ("_attempt", "_caller", "_client", "_corridor", "_link", "_notes", "_sent", "_ticket", "_weighed_bytes")
 
     def __init__(self, corridor: Corridor, link: CallLink, caller: Caller) -> None:
         self._corridor = corridor
@@ -71,13 +76,17 @@ class Exchange:
         self._client: ClientStream | None = None
         self._ticket: Ticket | None = None
         self._attempt: Attempt | None = None
+        self._sent = False
+        self._weighed_bytes = 0
 
     def __repr__(self) -> str:
         return f"Exchange({self._link.request_id}, {self._attempt or self._ticket or 'arriving'})"
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Run the call. Errors before the first byte are raised for `edge.rescue`; later ones end the stream."""
+        corridor = self._corridor
         try:
+            corridor.calls.begin(self._stop)
             await self._run()
         except ClientGone as error:
             self._record(error)
@@ -85,7 +94,7 @@ class Exchange:
             self._record(error)
             if self._client is None or not self._client.begun:
                 raise
-            told = self._corridor.tell(error)
+            told = corridor.tell(error)
             self._client.fail(told.type, told.message)
         except Exception:  # the top of an exchange: a fault of ours still ends the stream and is counted
             self._record(RouterError("internal"))
@@ -94,6 +103,9 @@ class Exchange:
             self._client.fail("api_error", "the router failed; its log has the reason under this request id")
             raise
         finally:
+            corridor.calls.end(self._stop)
+            if self._weighed_bytes:
+                corridor.weights.remove(self._caller.key_id, self._weighed_bytes)
             if self._client is not None:
                 self._client.drop()
 
@@ -111,6 +123,8 @@ class Exchange:
         notes = self._notes
         notes.started_s = monotonic_s()
         notes.bytes_in = len(body)
+        self._corridor.weights.add(self._caller.key_id, len(body))
+        self._weighed_bytes = len(body)
         head = decode_messages(body)
         notes.model = head.model[:100]
         pool = self._corridor.fleet.view.registry.resolve(head.model)
@@ -132,6 +146,7 @@ class Exchange:
 
     async def _serve(self, head: MessagesHead, pool: Pool, outgoing: Outgoing) -> None:
         notes = self._notes
+        settings = self._corridor.settings
         notes.stream = bool(head.stream)
         self._link.watch(on_gone=self._on_gone, on_writable=self._on_writable)
         if head.stream:
@@ -139,49 +154,60 @@ class Exchange:
                 self._link,
                 request_id=self._link.request_id,
                 headers=((b"request-id", self._link.request_id.encode()),),
-                hold_s=self._corridor.deadlines.hold_s,
+                hold_s=settings.deadlines.hold_s,
             )
-        call = Call(pool=pool.name, affinity=affinity(pool.name, session_of(self._link.headers), head))
         ticket = Ticket(
             number=next(_ticket_numbers),
-            call=call,
+            call=Call(pool=pool.name, affinity=affinity(pool.name, session_of(self._link.headers), head)),
             arrived_s=notes.started_s,
-            deadline_s=notes.started_s + self._corridor.queue_deadline_s,
+            deadline_s=notes.started_s + settings.queue_deadline_s,
+            size_bytes=len(outgoing.body),
         )
+        self._corridor.retries.pay_in(pool.name)
+        await self._try_until_served(ticket, head, pool, outgoing)
+
+    async def _try_until_served(self, ticket: Ticket, head: MessagesHead, pool: Pool, outgoing: Outgoing) -> None:
+        """Try one instance after another, as long as nothing has been shown and the budgets last."""
+        notes = self._notes
         last_error: UpstreamFailed | None = None
-        while notes.attempts < MAX_ATTEMPTS:
+        while True:
             try:
-                await self._try_once(ticket, head, pool, outgoing)
+                return await self._try_once(ticket, head, pool, outgoing)
             except NoInstance:
                 if last_error is not None:
                     raise last_error from None
                 raise
             except UpstreamFailed as error:
                 self._learn(error)
-                if not error.retryable or self._notes.committed_s is not None:
+                if not error.retryable or notes.committed_s is not None or notes.attempts >= MAX_ATTEMPTS:
+                    raise
+                notes.failed_on = (*notes.failed_on, error.instance_id)
+                notes.causes = (*notes.causes, error.cause)
+                if not self._corridor.retries.take(pool.name):
                     raise
                 last_error = error
-                notes.failed_on = (*notes.failed_on, error.instance_id)
                 excluded = ticket.call.excluded | {error.instance_id}
                 ticket = msgspec.structs.replace(ticket, call=msgspec.structs.replace(ticket.call, excluded=excluded))
-            else:
-                return
-        if last_error is not None:
-            raise last_error
 
     async def _try_once(self, ticket: Ticket, head: MessagesHead, pool: Pool, outgoing: Outgoing) -> None:
         corridor, notes = self._corridor, self._notes
         self._ticket = ticket
         grant = await corridor.admission.admit(ticket)
         self._ticket = None
+        id_ = grant.lease.instance_id
+        self._sent = False
         try:
-            notes.granted(monotonic_s(), grant.lease.instance_id, word(grant.decision.verdict))
-            instance = corridor.fleet.view.rows[grant.lease.instance_id].instance
-            if self._link.gone:
-                raise ClientGone("the client closed its connection")
-            await self._send_to(instance, head, pool, outgoing, grant.decision, waited=grant.waited)
+            notes.granted(monotonic_s(), id_, word(grant.decision.verdict))
+            self._check_client()
+            await self._send_to(corridor.fleet.view.rows[id_].instance, head, pool, outgoing, grant)
+        except (ClientGone, ShuttingDown, UpstreamBroke, UpstreamTimedOut, asyncio.CancelledError):
+            # Over for us; the instance may not have noticed yet, and would make the next call wait inside it.
+            if self._sent:
+                corridor.admission.close(grant)
+                corridor.closing(id_)
+            raise
         finally:
-            corridor.admission.give_back(grant.lease)
+            corridor.admission.give_back(grant)
 
     async def _send_to(
         self,
@@ -189,21 +215,23 @@ class Exchange:
         head: MessagesHead,
         pool: Pool,
         outgoing: Outgoing,
-        decision: Decision,
-        *,
-        waited: bool,
+        grant: Grant,
     ) -> None:
         corridor, notes = self._corridor, self._notes
+        pool = corridor.fleet.view.registry.pools.get(pool.name, pool)
         upstream_model = pool.upstream_models.get(instance.id)
         body = with_model(outgoing.body, upstream_model) if upstream_model else outgoing.body
-        attempt = Attempt(instance, deadlines=corridor.deadlines, started_s=notes.started_s)
-        about = _about(instance, notes, decision, waited=waited)
+        attempt = Attempt(instance, deadlines=corridor.settings.deadlines, started_s=notes.started_s)
+        attempt.on_begun = grant.lease.begin
+        attempt.on_committed = lambda: corridor.observe(instance.id, Event.CALL_BEGAN)
+        about = _about(instance, notes, grant.decision, waited=grant.waited)
         stream: NativeStream | None = None
         if self._client is not None:
             stream = NativeStream(model=head.model, instance_id=instance.id)
             attempt.into(stream, self._client, about, _comment(about))
         self._attempt = attempt
         corridor.running.add(attempt)
+        self._sent = True
         try:
             answer = await attempt.run(corridor.pools[instance], outgoing.head(instance, len(body)), body)
         finally:
@@ -230,14 +258,22 @@ class Exchange:
 
     def _on_gone(self) -> None:
         """The client has left: whatever waits for it stops at once."""
+        self._stop(ClientGone("the client closed its connection"))
+
+    def _stop(self, error: RouterError) -> None:
+        """End the call with this error, wherever it is."""
         if self._ticket is not None:
-            self._corridor.admission.withdraw(self._ticket)
+            self._corridor.admission.withdraw(self._ticket, error)
         if self._attempt is not None:
-            self._attempt.abandon(ClientGone("the client closed its connection"))
+            self._attempt.abandon(error)
 
     def _on_writable(self, can_write: bool) -> None:  # a callback with one meaning
         if self._attempt is not None:
             self._attempt.writable(can_write)
+
+    def _check_client(self) -> None:
+        if self._link.gone:
+            raise ClientGone("the client closed its connection")
 
     def _learn(self, error: UpstreamFailed) -> None:
         """Tell the fleet what this call saw of an instance; a doubtful case is looked at by the poll, now."""
@@ -248,6 +284,7 @@ class Exchange:
             case UpstreamLoading():
                 self._corridor.observe(error.instance_id, Event.LOADING)
             case _:
+                self._corridor.observe(error.instance_id, Event.CALL_FAILED)
                 self._corridor.suspect(error.instance_id)
 
 

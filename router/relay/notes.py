@@ -17,6 +17,7 @@ class Notes:
         "attempts",
         "bytes_in",
         "bytes_out",
+        "causes",
         "committed_s",
         "decision",
         "events",
@@ -44,6 +45,7 @@ class Notes:
         self.last_event_s: float | None = None
         self.attempts = self.bytes_in = self.bytes_out = self.events = 0
         self.failed_on: tuple[str, ...] = ()
+        self.causes: tuple[str, ...] = ()
         self.stream = False
         self.usage = Usage()
 
@@ -87,6 +89,7 @@ class Notes:
             stream=self.stream,
             attempts=self.attempts,
             failed_on=self.failed_on,
+            causes=self.causes,
             queue_s=_rounded(self.queue_s),
             ttft_s=_rounded(self.committed_s - started_s) if self.committed_s is not None else None,
             itl_s=_rounded(self._itl_s()),

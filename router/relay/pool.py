@@ -7,6 +7,7 @@ for 4 s and carry 99. The freshest goes out first, and the old ones go away by t
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Iterable
 
 from router.clock import monotonic_s
 from router.errors import UpstreamBroke, UpstreamUnreachable
@@ -21,13 +22,13 @@ class ConnectionPool:
     """Idle connections of one instance, and how to make a new one."""
 
     def __init__(self, instance: Instance, *, connect_s: float) -> None:
-        self._instance = instance
+        self.instance = instance
         self._connect_s = connect_s
         self._idle: deque[UpstreamConnection] = deque()
         self._tls = _tls_context(instance)
 
     def __repr__(self) -> str:
-        return f"ConnectionPool({self._instance.id}, {len(self._idle)} idle)"
+        return f"ConnectionPool({self.instance.id}, {len(self._idle)} idle)"
 
     def take(self) -> UpstreamConnection | None:
         """Return the freshest idle connection; None when there is none that can be trusted."""
@@ -50,7 +51,7 @@ class ConnectionPool:
 
         """
         loop = asyncio.get_running_loop()
-        instance = self._instance
+        instance = self.instance
         try:
             async with asyncio.timeout(self._connect_s):
                 _, connection = await loop.create_connection(
@@ -90,18 +91,31 @@ class ConnectionPool:
 
 
 class Pools:
-    """A connection pool for each instance."""
+    """A connection pool for each instance. `connect_s` may be set; it holds for connections to come."""
 
     def __init__(self, *, connect_s: float) -> None:
-        self._connect_s = connect_s
+        self.connect_s = connect_s
         self._pools: dict[InstanceId, ConnectionPool] = {}
+
+    def __repr__(self) -> str:
+        return f"Pools[{', '.join(self._pools)}]"
 
     def __getitem__(self, instance: Instance) -> ConnectionPool:
         """The pool of an instance, made on first use."""
         pool = self._pools.get(instance.id)
-        if pool is None:
-            pool = self._pools[instance.id] = ConnectionPool(instance, connect_s=self._connect_s)
+        if pool is None or pool.instance is not instance:
+            # A reload makes new Instance values, and the key or the certificate may have changed with them.
+            if pool is not None:
+                pool.close_idle()
+            pool = self._pools[instance.id] = ConnectionPool(instance, connect_s=self.connect_s)
         return pool
+
+    def forget(self, gone: Iterable[InstanceId]) -> None:
+        """Close what waits at instances that are not ours any more; calls that run there keep their connections."""
+        for id_ in gone:
+            pool = self._pools.pop(id_, None)
+            if pool is not None:
+                pool.close_idle()
 
     def close_idle(self, older_than_s: float = 0.0) -> None:
         """Close idle connections everywhere."""

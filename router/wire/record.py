@@ -12,7 +12,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
 
     No field may hold a prompt, an answer, a key, a path of this host or a URL: the record is logged as it is.
     `outcome`: ok; refused (by us, before any instance); failed (by an instance, or in ours); client_gone.
-    `cause` is an error's name (`errors.RouterError.cause`), "" when it went well.
+    `failed_on` and `causes` tell of the attempts that were made good elsewhere. `cause` is an error's name
+    (`errors.RouterError.cause`), "" when it went well.
     """
 
     request_id: str
@@ -29,6 +30,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     stream: bool = False
     attempts: int = 0
     failed_on: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
     queue_s: float | None = None
     ttft_s: float | None = None
     itl_s: float | None = None

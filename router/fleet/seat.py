@@ -1,0 +1,37 @@
+"""Seat: the mutable part of one instance's place in the fleet. Only the fleet and its leases write to it."""
+
+import msgspec
+
+from router.fleet.health import Health
+from router.fleet.instance import Instance
+from router.fleet.view import Row
+
+
+class Closing(msgspec.Struct, frozen=True, gc=False):
+    """A slot whose call is over for us.
+
+    From `settle_from_s` on the instance's own count may free it; at `until_s` it is taken for free. A call that the
+    instance had not begun may still begin there, so its count means nothing at first.
+    """
+
+    settle_from_s: float
+    until_s: float
+
+
+class Seat:
+    """One process of one registry. A lease belongs to a seat, not to an id: a reload cannot mix two processes up.
+
+    `begun`: calls of ours that the instance has started. `closing`: its slots that are closing. `model`: what the
+    instance called its model when it was first asked; None before.
+    """
+
+    __slots__ = ("begun", "closing", "model", "row")
+
+    def __init__(self, instance: Instance) -> None:
+        self.row = Row(instance=instance, health=Health(), facts=None, slots=instance.slots or 0)
+        self.begun = 0
+        self.closing: list[Closing] = []
+        self.model: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Seat({self.row.instance.id}, {self.row.health.state.value}, {self.row.busy} busy, {self.begun} begun)"
