@@ -51,7 +51,7 @@ class Weights:
         self._bytes: dict[str, int] = {}
 
     def __repr__(self) -> str:
-        return f"Weights[{', '.join(f'{key or "anybody"} {size}' for key, size in self._bytes.items())}]"
+        return f"Weights[{', '.join(f'{key} {size}' for key, size in self._bytes.items())}]"
 
     def add(self, key_id: str, size_bytes: int) -> None:
         """A body has come.
