@@ -12,7 +12,7 @@
     ├── MethodNotAllowed          the path exists, the method does not          client    405
     ├── NotSupported              a route that we know and do not offer         router    501
     ├── Overloaded                held too long or no room to wait              router    529
-    ├── NoInstance                nobody in the pool can serve now              router    503
+    │   └── NoInstance            nobody in the pool can serve now              router    503
     ├── ClientGone                the client left; nobody is there to be told   client    499
     ├── UpstreamFailed            an instance failed us                         instance  502
     │   ├── UpstreamUnreachable   refused, or no connection in time             instance  502

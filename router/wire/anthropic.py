@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from router.errors import RequestInvalid
+from router.wire.reading import read
 
 Role = Literal["user", "assistant", "system"]
 
@@ -53,7 +54,7 @@ def decode_messages(body: bytes) -> MessagesHead:
         raise RequestInvalid("the request has no body; send a JSON object with model, max_tokens and messages")
     _check_utf8(body)
     try:
-        head = _decoder.decode(body)
+        head = read(_decoder, body)
     except msgspec.ValidationError as error:
         raise RequestInvalid(explain(error)) from None
     except msgspec.DecodeError as error:
