@@ -67,7 +67,7 @@ def build(file: RouterFile, key_entries: tuple[KeyEntry, ...] | None) -> Litesta
     _set_up_protocol(file, metrics)
     return Litestar(
         route_handlers=[
-            *message_routes(corridor, keys),
+            *message_routes(corridor, keys, _origins(file)),
             *model_routes(fleet, keys, started_at=started_at, started_s=int(now_s)),
             *ops_routes(fleet, metrics),
             *admin_routes(fleet, admission),
@@ -82,6 +82,10 @@ def build(file: RouterFile, key_entries: tuple[KeyEntry, ...] | None) -> Litesta
         openapi_config=None,
         logging_config=None,
     )
+
+
+def _origins(file: RouterFile) -> frozenset[bytes]:
+    return frozenset(origin.encode() for origin in file.cors.origins) if file.cors else frozenset()
 
 
 def _recorder(metrics: Metrics, log: CallLog, *, wanted: bool) -> Callable[[CallRecord], None]:

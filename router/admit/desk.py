@@ -84,7 +84,7 @@ class Desk:
             case Place() if ahead == 0:
                 return Start(ticket, decision)
             case Place() | Wait():
-                if len(line) >= self._room(ticket.call.pool, view):
+                if ahead >= self._room(ticket.call.pool, view):
                     return Rejected(ticket, "queue_full")
                 self._insert(line, ticket)
                 return Held(ticket, ahead)

@@ -1,12 +1,11 @@
 """For the operator, on this machine only: what the fleet is doing."""
 
-import ipaddress
-
 import msgspec
 from litestar import get
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import Scope
 
+from router.config.address import is_loopback
 from router.errors import Forbidden
 from router.fleet.fleet import Fleet
 from router.relay.admission import Admission
@@ -76,9 +75,5 @@ def status(fleet: Fleet, admission: Admission) -> FleetStatus:
 def _loopback_only(scope: Scope) -> None:
     client = scope.get("client")
     address = client[0] if client else ""
-    try:
-        local = ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        local = not address  # a Unix socket has no address
-    if not local:
+    if address and not is_loopback(address):  # a Unix socket has no address
         raise Forbidden("/admin answers on the router's own machine only; ask there, or through a tunnel to it")

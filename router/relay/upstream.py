@@ -19,6 +19,7 @@ Header = tuple[bytes, bytes]
 JOINED_BYTES = 64 * 1024
 # Hex digits and the line break of a chunk head without extensions.
 _MAX_CHUNK_HEAD = 10
+_HEX_DIGITS = b"0123456789abcdefABCDEF"
 
 
 class Sink(Protocol):
@@ -244,8 +245,8 @@ class UpstreamConnection(asyncio.Protocol):
 
 def _is_one_chunk(data: bytes, start: int) -> bool:
     """Say whether `data` is one whole chunk, no more and no less; its content begins at `start`."""
-    try:
-        size = int(data[: start - 2], 16)
-    except ValueError:
+    digits = data[: start - 2]
+    if digits.strip(_HEX_DIGITS):  # int() would also take signs, spaces, underscores and 0x
         return False
+    size = int(digits, 16)
     return len(data) == start + size + 2 and data.endswith(b"\r\n")

@@ -28,8 +28,9 @@ class _Envelope(msgspec.Struct, frozen=True):
 _envelope_decoder = msgspec.json.Decoder(_Envelope, strict=False)
 _flat_decoder = msgspec.json.Decoder(Fault, strict=False)
 
-# A path of the host, or a URL: both name things behind the router that are nobody's business in front of it. A path begins
-# where a word does, so that "and/or" and "text/event-stream" stay. No part can match in two ways: long texts take no time.
+# A path of the host, or a URL: both name things behind the router that are nobody's business in front of it. A path
+# begins where a word does, so that "and/or" and "text/event-stream" stay. No part can match in two ways: long texts
+# take no time.
 _PRIVATE = re.compile(
     r"""(?<![\w.+-])(?:
         [a-zA-Z][a-zA-Z0-9+.-]{0,20}://[^\s"'<>]+      # a URL

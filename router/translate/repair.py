@@ -29,6 +29,10 @@ class _Message(msgspec.Struct, frozen=True):
     stop_reason: str | None = None
 
 
+class _WholeMessage(_Message, frozen=True, kw_only=True):
+    content: tuple[msgspec.Raw, ...]
+
+
 class _DeltaEnd(msgspec.Struct, frozen=True):
     delta: _Message | None = None
     usage: Usage | None = None
@@ -36,6 +40,7 @@ class _DeltaEnd(msgspec.Struct, frozen=True):
 
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _message = msgspec.json.Decoder(_Message)
+_whole_message = msgspec.json.Decoder(_WholeMessage)
 _message_delta = msgspec.json.Decoder(_DeltaEnd)
 
 
@@ -152,7 +157,7 @@ def repair_message(body: bytes, *, model: str) -> tuple[bytes, Usage, str]:
         msgspec.DecodeError: it is not a message.
 
     """
-    message = read(_message, body)
+    message = read(_whole_message, body)
     return _with_model(body, msgspec.json.encode(model)), message.usage or Usage(), message.stop_reason or ""
 
 

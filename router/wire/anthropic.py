@@ -85,6 +85,7 @@ def _check_utf8(body: bytes) -> None:
         raise RequestInvalid(f"the body is not valid UTF-8 at byte {error.start}; encode the JSON as UTF-8") from None
 
 
+MAX_REASON_CHARS = 300
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$(.*)`)?")
 _WRONG = re.compile(r"(.*?)(?: - at `\$(.*)`)?$")
 _FIXES = {
@@ -100,6 +101,8 @@ _FIXES = {
 def explain(error: msgspec.ValidationError) -> str:
     """Turn msgspec's words into the hosted API's: dotted path, reason, and what to write."""
     text = str(error)
+    if len(text) > MAX_REASON_CHARS:  # a wrong value is repeated in it
+        text = text[: MAX_REASON_CHARS // 2] + "..." + text[-MAX_REASON_CHARS // 2 :]
     if missing := _MISSING.match(text):
         field, parent = missing.groups()
         return f"{_dotted(parent, field)}: field required; {_FIXES.get(field, 'add it')}"
