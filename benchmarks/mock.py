@@ -3,10 +3,6 @@
 Light enough to stand behind the fastest router, faithful where a router feels it: 5 s of keep-alive idleness,
 100 requests a connection, a close after each error, and usage counts of an instance that really remembers its
 conversations.
-
-Events arrive separately because of `Pace`: at each tick one fifth of the streams get one event each, so two
-events of one stream are at least TICK_S * GROUPS apart and never in one write. The generator counts the
-deltas that reached it alone.
 """
 
 import asyncio
@@ -20,10 +16,9 @@ import uvloop
 
 from benchmarks import answers
 from benchmarks.answers import Protocol
+from benchmarks.pace import Pace, Stream
 from benchmarks.pages import NOT_FOUND, PAGES, QUIETLY_MISSING
 
-TICK_S = 0.002  # uvloop's timers count whole milliseconds
-GROUPS = 5  # so a stream gets an event each 10 ms, and each tick is a batch as a decode step is
 IDLE_S = 5.0  # cpp-httplib's keep-alive timeout
 MAX_REQUESTS = 100  # cpp-httplib's keep-alive maximum
 STAMP = re.compile(rb"conv-[0-9a-f]{16}")
@@ -31,55 +26,6 @@ STAMP = re.compile(rb"conv-[0-9a-f]{16}")
 _HEAD = b"HTTP/1.1 %s\r\nServer: llama.cpp\r\nAccess-Control-Allow-Origin: \r\n%sKeep-Alive: timeout=5, max=100\r\n"
 _JSON = b"Content-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n\r\n"
 _SSE = b"Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-class Stream:
-    """One streamed answer on its way."""
-
-    def __init__(self, wire: "Wire", protocol: Protocol, tokens: tuple[int, int], deltas: int) -> None:
-        self.wire = wire
-        self.protocol = protocol
-        self.tokens = tokens
-        self.deltas = deltas
-        self.sent = 0
-
-    def step(self) -> bool:
-        """Write one chunk; False when that was the last."""
-        self.sent += 1
-        if self.sent > self.deltas:
-            last = answers.closing(self.protocol, *self.tokens, self.deltas)
-            self.wire.write(_chunk(last) + b"0\r\n\r\n")
-            self.wire.finish()
-            return False
-        event = answers.delta(self.protocol, self.sent)
-        if self.sent == 1:
-            event = answers.opening(self.protocol, *self.tokens) + event
-        self.wire.write(_chunk(event))
-        return not self.wire.lost
-
-
-class Pace:
-    """Steps the streams group by group; the timer runs only while there are any."""
-
-    def __init__(self) -> None:
-        self._groups: list[list[Stream]] = [[] for _ in range(GROUPS)]
-        self._turn = 0
-        self._next = 0
-        self._running = False
-
-    def add(self, stream: Stream) -> None:
-        self._groups[self._next].append(stream)
-        self._next = (self._next + 1) % GROUPS
-        if not self._running:
-            self._running = True
-            asyncio.get_running_loop().call_later(TICK_S, self._tick)
-
-    def _tick(self) -> None:
-        self._turn = (self._turn + 1) % GROUPS
-        self._groups[self._turn] = [stream for stream in self._groups[self._turn] if stream.step()]
-        self._running = any(self._groups)
-        if self._running:  # armed after the work: a late tick delays the next, it does not bunch with it
-            asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
 
 class Instance:
@@ -216,10 +162,6 @@ def _after(body: bytes, name: bytes) -> bytes:
     if at < 0:
         at = body.find(name)
     return body[at + len(name) :][:24].lstrip() if at >= 0 else b""
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 async def serve() -> None:

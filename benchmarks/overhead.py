@@ -7,6 +7,7 @@ machine does not fall on one of them alone.
 import argparse
 import datetime
 import platform
+import signal
 import statistics
 import sys
 from collections import Counter
@@ -39,7 +40,7 @@ def run(chosen: Sequence[Contender], plan: Plan) -> Report:
                 try:
                     made[contender.name].append(visits.visit(contender, plan, number, generator, cores))
                 except stand.StartFailed as failed:
-                    failures[contender.name] = str(failed)
+                    failures[contender.name] = str(failed).partition("\n")[0]
                     _tell(str(failed))
     direct = {one.round: one.lone for one in made.get(DIRECT, [])}
     everything = [window for several in made.values() for one in several for window in visits.windows(one)]
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = run(_chosen(asked.only, asked.add), plan)
     print(report.markdown(made))
     paths = [asked.json] if asked.json else []
-    if not asked.quick and not asked.only:  # the record is a whole run
+    if not asked.quick and not asked.only and not any(row.failure for row in made.rows):  # the record is whole
         paths.append(RESULTS / "overhead.json")
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "overhead.md").write_text(report.markdown(made))
@@ -134,4 +135,5 @@ def _tell(line: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by the way of finally: no router is left behind
     sys.exit(main())

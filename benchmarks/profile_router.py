@@ -13,8 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import contenders, stand
-from benchmarks.contenders import Contender, Place
+from benchmarks.contenders import Contender
 from benchmarks.jobs import Job, Kind
+from benchmarks.launch import Place
 
 CALLS = {Kind.PLAIN: 60_000, Kind.STREAM: 1536, Kind.TURNS: 6000, Kind.FRESH: 5000}
 
@@ -23,7 +24,7 @@ def main() -> int:
     """Drive, stop the router by SIGTERM so that it writes what it noted, and print."""
     parser = argparse.ArgumentParser(prog="profile_router")
     parser.add_argument("kind", type=Kind, choices=list(Kind))
-    parser.add_argument("--router", default="llama-router", choices=["llama-router", "llama-router-translated"])
+    parser.add_argument("--router", default="llama-router", choices=["llama-router", "llama-router-thinking-off"])
     parser.add_argument("--calls", type=int)
     parser.add_argument("--top", type=int, default=40)
     parser.add_argument("--cprofile", action="store_true")

@@ -1,8 +1,8 @@
 """Runs our router and notes, at each tick of its CPU time, where it is.
 
 `python -m benchmarks.sampler OUT serve --config FILE ...` writes one stack a line, innermost frame first, with
-its count. Time in C is noted at the line that called it. The kernel's tick (1 to 4 ms) is the finest it gets, and
-costs well under 1 %, where cProfile would double the small functions and hide the large.
+its count. Time in C is noted at the line that called it. The kernel's tick (1 to 4 ms) is the finest it gets.
+cProfile, which pays for each call, would make many small functions look dearer than few large ones.
 """
 
 import atexit

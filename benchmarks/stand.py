@@ -14,8 +14,9 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from benchmarks import bodies, measure
-from benchmarks.contenders import Contender, Place
+from benchmarks.contenders import Contender
 from benchmarks.jobs import Job, Window
+from benchmarks.launch import Place
 
 START_S = 60.0
 STOP_S = 10.0
@@ -157,7 +158,7 @@ def _await_answer(contender: Contender, place: Place, process: subprocess.Popen[
         if said == "200":
             return
         time.sleep(0.1)
-    raise StartFailed(f"{contender.name}: {said}\n{log.read_text(errors='replace')[-2000:]}")
+    raise StartFailed(f"{said}\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def _ask(contender: Contender, port: int) -> str:

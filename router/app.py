@@ -173,7 +173,7 @@ class Router:
         fleet, keys, calls = self._fleet, self._keys, self._corridor.calls
         return Litestar(
             route_handlers=[
-                *message_routes(self._corridor, keys),
+                *message_routes(self._corridor, keys, _origins(file)),
                 *model_routes(fleet, keys, started_at=started_at, started_s=int(now_s)),
                 *ops_routes(fleet, self._metrics, lambda: calls.stopping),
                 *admin_routes(fleet, self._admission, self, keys),
@@ -230,6 +230,10 @@ class Router:
             settled = [self._fleet.settle_closing(id_, now_s) for id_ in self._fleet.closing()]
             if any(settled):
                 self._admission.ask()
+
+
+def _origins(file: RouterFile) -> frozenset[bytes]:
+    return frozenset(origin.encode() for origin in file.cors.origins) if file.cors else frozenset()
 
 
 def _unreadable(error: OSError) -> ConfigProblem:

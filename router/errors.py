@@ -91,9 +91,13 @@ class ModelNotFound(NotFound):
 
 
 class MethodNotAllowed(RouterError):
-    """The path is served, but not with this method."""
+    """The path is served, but not with this method. `allow`: those it is served with, as the header lists them."""
 
     side = "client"
+
+    def __init__(self, message: str, *, allow: str = "POST") -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class NotSupported(RouterError):

@@ -114,7 +114,7 @@ class Desk:
                 return Start(ticket, decision)
             case Place() | Wait():
                 wait_s = self._predict(pool, ahead, view)
-                no_room = self._no_room(ticket, wait_s, view)
+                no_room = self._no_room(ticket, ahead, wait_s, view)
                 if no_room is not None:
                     return Rejected(ticket, no_room, wait_s)
                 self._insert(ticket)
@@ -176,12 +176,13 @@ class Desk:
                     break
         return [ticket for _, _, ticket in sorted(askable, key=lambda entry: entry[:2])]
 
-    def _no_room(self, ticket: Ticket, wait_s: float | None, view: FleetView) -> Reason | None:
+    def _no_room(self, ticket: Ticket, ahead: int, wait_s: float | None, view: FleetView) -> Reason | None:
         pool = ticket.call.pool
         room = self.max_waiting
         if room is None:
             room = WAITING_PER_SLOT * max(1, sum(row.slots for row in view.pool_rows(pool)))
-        if self.waiting(pool) >= room:
+        # A call that comes back keeps its place, so only those before it count.
+        if ahead >= room:
             return "queue_full"
         if self.max_bytes is not None and self.held_bytes + ticket.size_bytes > self.max_bytes:
             return "queue_bytes"

@@ -4,6 +4,7 @@ import msgspec
 import xxhash
 
 from router.wire.anthropic import MessagesHead
+from router.wire.reading import read
 
 _SEPARATOR = b"\x00"
 
@@ -29,7 +30,7 @@ def affinity(pool: str, session: Session, head: MessagesHead) -> int:
         digest.update(_SEPARATOR + session.session_id + _SEPARATOR + session.agent_id)
         return digest.intdigest()
     digest.update(_SEPARATOR)
-    digest.update(head.system)
+    digest.update(_text(bytes(head.system)))
     digest.update(_SEPARATOR)
     digest.update(_first_user_text(head))
     return digest.intdigest()
@@ -37,11 +38,15 @@ def affinity(pool: str, session: Session, head: MessagesHead) -> int:
 
 def _first_user_text(head: MessagesHead) -> bytes:
     """The text alone: clients move cache marks about and write `"x"` in one turn and `[{"text": "x"}]` in the next."""
-    content = next((bytes(message.content) for message in head.messages if message.role == "user"), b"")
+    return _text(next((bytes(message.content) for message in head.messages if message.role == "user"), b""))
+
+
+def _text(content: bytes) -> bytes:
+    """Of a string or an array of blocks."""
     if not content.startswith(b"["):
         return content
     try:
-        blocks = _texts.decode(content)
+        blocks = read(_texts, content)
     except msgspec.DecodeError:
         return content
     return b"".join([bytes(block["text"]) for block in blocks if "text" in block])

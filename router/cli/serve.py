@@ -28,15 +28,16 @@ def run(config: Path, *, listen: str | None, err: TextIO, env: Mapping[str, str]
     load = loader(config, listen=listen, env=env)
     try:
         file, keys = load()
-        listener = open_port(file.listen)
-    except FileNotFoundError as error:
-        print(f"there is no file {error.filename}; write one with: llama-router init URL > {config}", file=err)
-        return 1
     except ConfigInvalid as error:
         print(error.message, file=err)
         return 1
     except OSError as error:
-        print(f"cannot listen on {listen or config}: {error.strerror}", file=err)
+        print(_cannot_read(error, config), file=err)
+        return 1
+    try:
+        listener = open_port(file.listen)
+    except OSError as error:
+        print(f"cannot listen on {file.listen}: {error.strerror}", file=err)
         return 1
     set_up_logging(file.log.level)
     router = build(file, keys, load=load, files=[config])
@@ -50,6 +51,12 @@ def run(config: Path, *, listen: str | None, err: TextIO, env: Mapping[str, str]
     gc.freeze()
     server.run(sockets=[listener])
     return 0
+
+
+def _cannot_read(error: OSError, config: Path) -> str:
+    if isinstance(error, FileNotFoundError) and Path(str(error.filename)) == config:
+        return f"there is no file {config}; write one with: llama-router init URL > {config}"
+    return f"cannot read {error.filename}: {error.strerror}"
 
 
 class _Server(uvicorn.Server):

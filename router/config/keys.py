@@ -28,6 +28,7 @@ class KeysFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _PATH = re.compile(r"(.*) - at `\$\.?(.*)`$")
+_SUM = re.compile(r"[0-9a-fA-F]{16,}")  # most of one: somebody put it in the wrong place
 
 
 def parse_keys(data: bytes, *, file: str) -> tuple[KeyEntry, ...]:
@@ -50,6 +51,8 @@ def parse_keys(data: bytes, *, file: str) -> tuple[KeyEntry, ...]:
         if "regex" in reason:
             reason = "is not written as expected: id in letters, digits, '.', '_', '-'; sha256 in 64 hex digits"
         raise _invalid(file, _line_of(data, path), 1, path, reason.replace("`", "")) from None
+    except ValueError as error:  # PyYAML: a date or a time that is none
+        raise _invalid(file, 1, 1, "", f"not valid YAML: {error}") from None
     seen: set[str] = set()
     for index, entry in enumerate(entries):
         if entry.id in seen:
@@ -60,7 +63,9 @@ def parse_keys(data: bytes, *, file: str) -> tuple[KeyEntry, ...]:
 
 
 def _invalid(file: str, line: int, column: int, path: str, reason: str) -> ConfigInvalid:
-    return ConfigInvalid((ConfigProblem(file=file, line=line, column=column, path=path, reason=reason),))
+    return ConfigInvalid(
+        (ConfigProblem(file=file, line=line, column=column, path=path, reason=_SUM.sub("[...]", reason)),)
+    )
 
 
 def _line_of(data: bytes, path: str) -> int:

@@ -1,5 +1,6 @@
 """POST /v1/messages and its kin: a key becomes a Caller, a request becomes an Exchange."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from litestar import asgi
@@ -7,35 +8,51 @@ from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
 from router.edge.auth import Keys
-from router.edge.protocol import EXTENSION
+from router.edge.link import EXTENSION
 from router.errors import MethodNotAllowed, NotSupported
 from router.relay.corridor import Corridor
 from router.relay.counting import CountTokens
 from router.relay.exchange import Exchange
 
 
-def message_routes(corridor: Corridor, keys: Keys) -> list[ASGIRouteHandler]:
-    """Make the handlers; what they need is bound here, not injected per call."""
+def message_routes(corridor: Corridor, keys: Keys, origins: frozenset[bytes]) -> list[ASGIRouteHandler]:
+    """Make the handlers; what they need is bound here, not injected per call.
+
+    `origins`: the web pages that may read the answers. Litestar answers their preflights and adds the headers to what
+    it sends; a relayed answer goes past it.
+    """
 
     # As bare ASGI: a typed handler would cost 10 us a call for a Request and a Response that nobody uses.
     @asgi("/v1/messages", copy_scope=False)
     async def messages(scope: Scope, receive: Receive, send: Send) -> None:
-        link = _posted(scope)
+        link = _posted(scope, origins)
         await Exchange(corridor, link, keys.caller(link.headers))(scope, receive, send)
 
     @asgi("/v1/messages/count_tokens", copy_scope=False)
     async def count_tokens(scope: Scope, receive: Receive, send: Send) -> None:
-        link = _posted(scope)
+        link = _posted(scope, origins)
         await CountTokens(corridor, link, keys.caller(link.headers))(scope, receive, send)
 
     return [messages, count_tokens]
 
 
-def _posted(scope: Scope) -> Any:
+def _posted(scope: Scope, origins: frozenset[bytes]) -> Any:
     """The link of a POST; an ASGI route is called for every method."""
     if scope["method"] != "POST":  # type: ignore[typeddict-item]  # there are no websockets here
-        raise MethodNotAllowed(f"{scope['method']} is not for this path; it is served with POST")  # type: ignore[typeddict-item]
-    return link_of(scope)
+        words = f"{scope['method']} is not for this path; it is served with POST"  # type: ignore[typeddict-item]
+        raise MethodNotAllowed(words, allow="POST")
+    link = link_of(scope)
+    if origins:
+        link.relay_headers = _cors(link.headers, origins)
+    return link
+
+
+def _cors(headers: Sequence[tuple[bytes, bytes]], origins: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    origin = next((value for name, value in headers if name == b"origin"), b"")
+    if b"*" in origins:
+        return ((b"access-control-allow-origin", b"*"),)
+    vary = (b"vary", b"Origin")
+    return ((b"access-control-allow-origin", origin), vary) if origin in origins else (vary,)
 
 
 def link_of(scope: Scope) -> Any:

@@ -79,17 +79,20 @@ def _entry(name: str, pool: Pool, rows: list[Row], started_at: str, started_s: i
 
 def _capabilities(rows: list[Row]) -> dict[str, Any]:
     facts = [row.facts for row in rows if row.facts is not None]
-    no = {"supported": False}
+    no: dict[str, Any] = {"supported": False}
+    thinking = {"supported": all(bool(fact.thinking) for fact in facts)}
     return {
         "batch": no,
         "citations": no,
         "code_execution": no,
         "context_management": no,
+        "effort": no | dict.fromkeys(("low", "medium", "high", "xhigh", "max"), no),
         "image_input": {"supported": all(fact.vision for fact in facts)},
         "pdf_input": no,
-        "server_tools": no,
+        "server_tools": no | dict.fromkeys(("code_execution", "web_search"), no),
         "structured_outputs": no,
-        "thinking": {"supported": all(bool(fact.thinking) for fact in facts)},
+        "thinking": thinking
+        | {"types": {"adaptive": no, "between_tools": no, "disabled": no, "enabled": dict(thinking)}},
         "tools": {"supported": all(fact.tools is not False for fact in facts)},
     }
 

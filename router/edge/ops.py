@@ -51,7 +51,7 @@ def ops_routes(fleet: Fleet, metrics: Metrics, stopping: Callable[[], bool]) -> 
 
     @get("/metrics")
     async def scrape() -> Response[bytes]:
-        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(metrics.render(), media_type="text/plain; version=0.0.4")
 
     return [
         root,

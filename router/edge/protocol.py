@@ -1,4 +1,4 @@
-"""Our side of a client's connection: uvicorn's httptools protocol with limits, deadlines, enveloped refusals, a Link.
+"""Our side of a client's connection: uvicorn's httptools protocol with limits, deadlines, enveloped refusals.
 
 uvicorn answers some bad requests before any application sees them, in plain text, and holds others for ever. Here a
 head has 64 KiB, 100 headers and 10 s; a body has its cap and may not pause for 30 s; and whatever is refused gets the
@@ -6,241 +6,116 @@ envelope and a request id.
 """
 
 import asyncio
-import itertools
-import secrets
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, cast
+import urllib.parse
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from router.clock import monotonic_s
+from router.edge.link import EXTENSION, ClientLink, new_request_id
 from router.edge.rescue import tell
-from router.errors import (
-    ClientGone,
-    HeadTooLarge,
-    RequestInvalid,
-    RequestStalled,
-    RequestTooLarge,
-    RouterError,
-)
+from router.errors import HeadTooLarge, RequestInvalid, RequestStalled, RequestTooLarge, RouterError
 from router.wire.anthropic import error_body
-
-Header = tuple[bytes, bytes]
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 100
 HEAD_DEADLINE_S = 10.0
 BODY_DEADLINE_S = 30.0
+# Requests sent ahead on one connection. They are read, so that a client's leaving is noticed; so there must be an end.
+MAX_PIPED = 8
 # After a refusal we go on reading for a while and throw it away: closing with unread bytes would reset the connection,
 # and a client that is still sending would lose the answer.
 LINGER_S = 5.0
 LINGER_BYTES = 64 * 1024 * 1024
 SWEEP_S = 1.0
 
-EXTENSION = "llama_router"
+# What is being read: nothing, a head, a body; or nothing any more, because something was refused ("refused") or will
+# be as soon as the requests before it have been answered ("parked").
 
-# Sixteen digits that no other process has, and a count: unique, cheap, and in the order of arrival.
-_request_ids = (f"req_{secrets.token_hex(8)}{number:08x}" for number in itertools.count(1))
-new_request_id = _request_ids.__next__
-
-
-class ClientLink(RequestResponseCycle):
-    """One request: uvicorn's cycle, which Litestar uses, and the Link that the relay writes to directly."""
-
-    request_id: str
-    headers: Sequence[Header]
-    _on_gone: Callable[[], None] | None = None
-    _on_writable: Callable[[bool], None] | None = None
-
-    def prepare(self, headers: Sequence[Header]) -> None:
-        """Take what the head said. Called once, in place of a longer __init__."""
-        self.headers = headers
-        self.request_id = new_request_id()
-        self.parts: list[bytes] = []
-        self.size_bytes = 0
-
-    # ------------------------------------------------------------ Link
-
-    @property
-    def gone(self) -> bool:
-        """The client has closed its connection."""
-        return self.disconnected
-
-    @property
-    def started(self) -> bool:
-        """The head of the answer is out."""
-        return self.response_started
-
-    @property
-    def write_paused(self) -> bool:
-        """The client's socket is full."""
-        return self.flow.write_paused
-
-    def watch(
-        self,
-        *,
-        on_gone: Callable[[], None] | None = None,
-        on_writable: Callable[[bool], None] | None = None,
-    ) -> None:
-        """Say whom to tell; both are called from the event loop, outside any task."""
-        self._on_gone = on_gone
-        self._on_writable = on_writable
-        if self.disconnected and on_gone is not None:
-            on_gone()
-
-    async def read_body(self) -> bytes:
-        """Return the whole body, waiting for what has not come.
-
-        Raises:
-            ClientGone: the client left, or was refused, before it was whole.
-
-        """
-        if self.waiting_for_100_continue and not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self.waiting_for_100_continue = False
-        while self.more_body and not self.disconnected:
-            self.message_event.clear()
-            await self.message_event.wait()
-        if self.disconnected:
-            raise ClientGone("the client closed its connection before its request was whole")
-        body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
-        self.parts = []
-        return body
-
-    def respond(self, status: int, headers: Sequence[Header], body: bytes) -> None:
-        """Send a whole answer in one write."""
-        if self.disconnected:
-            return
-        self.response_started = True
-        head = self._head(status, headers)
-        head.append(b"content-length: %d\r\n\r\n" % len(body))
-        if self.scope["method"] != "HEAD":
-            head.append(body)
-        self.transport.write(b"".join(head))
-        self._complete()
-
-    def begin(self, status: int, headers: Sequence[Header]) -> None:
-        """Send the head of a chunked answer."""
-        if self.disconnected:
-            return
-        self.response_started = True
-        self.chunked_encoding = True
-        head = self._head(status, headers)
-        head.append(b"transfer-encoding: chunked\r\n\r\n")
-        self.transport.write(b"".join(head))
-
-    def write(self, data: bytes) -> None:
-        """Send one chunk."""
-        if not self.disconnected:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-
-    def write_frame(self, frame: bytes) -> None:
-        """Send one chunk that is framed already."""
-        if not self.disconnected:
-            self.transport.write(frame)
-
-    def end(self) -> None:
-        """Send the last chunk."""
-        if not self.disconnected:
-            self.transport.write(b"0\r\n\r\n")
-            self._complete()
-
-    def cut(self) -> None:
-        """Close without the last chunk."""
-        self.transport.close()
-
-    def _head(self, status: int, headers: Sequence[Header]) -> list[bytes]:
-        # Names and values are ours, or came through a parser that refuses line breaks: no further check per header.
-        parts = [STATUS_LINE[status], *[b"%b: %b\r\n" % header for header in (*self.default_headers, *headers)]]
-        if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        return parts
-
-    def _complete(self) -> None:
-        self.response_complete = True
-        self._on_gone = self._on_writable = None
-        self.message_event.set()
-        if not self.keep_alive:
-            self.transport.close()
-        self.on_response()
-
-    # ------------------------------------------------------------ what the protocol tells
-
-    def client_left(self) -> None:
-        """The connection is gone, or the request was refused: nothing more comes and nobody listens."""
-        if self.response_complete or self.disconnected:
-            return
-        self.disconnected = True
-        self.message_event.set()
-        on_gone, self._on_gone = self._on_gone, None
-        if on_gone is not None:
-            on_gone()
-
-    def socket_writable(self, can_write: bool) -> None:  # a callback with one meaning
-        """The client's socket filled or drained."""
-        if self._on_writable is not None:
-            self._on_writable(can_write)
-
-    async def receive(self) -> Any:
-        """ASGI, for everything that is not relayed."""
-        if self.response_complete:
-            return {"type": "http.disconnect"}
-        try:
-            body = await self.read_body()
-        except ClientGone:
-            return {"type": "http.disconnect"}
-        return {"type": "http.request", "body": body, "more_body": False}
+Reading = Literal["idle", "head", "body", "refused", "parked"]
 
 
 class RouterProtocol(HttpToolsProtocol):
-    """One client connection. `configure` sets the caps for the process; `sweep` keeps the deadlines for all of them."""
+    """One client connection. The caps stand on the class, for the process; `sweep` keeps the deadlines for all of them.
+
+    `_active` is the request that is being answered; `cycle` (uvicorn's name) the newest one, which may be piped behind.
+    """
 
     max_body_bytes = 32 * 1024 * 1024
     max_connections = 4096
-    cycle: ClientLink  # we make them, in on_headers_complete
-    alive: ClassVar[set["RouterProtocol"]] = set()
     on_refusal: Callable[[RouterError], None] = staticmethod(lambda error: None)
+    alive: ClassVar[set["RouterProtocol"]] = set()
+    cycle: ClientLink  # we make them, in on_headers_complete
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._phase = "idle"  # idle | head | body | answer | refused
+        self._reading: Reading = "idle"
         self._progress_s = self._head_since_s = monotonic_s()
         self._head_bytes = self._size_of_head = 0
         self._discarded_bytes = 0
+        self._unparsed_bytes = 0
+        self._length = 0
+        self._active: ClientLink | None = None
         self._refusal: RouterError | None = None
 
     # ------------------------------------------------------------ bytes
 
     def data_received(self, data: bytes) -> None:
         """Parse, within the limits."""
-        if self._phase == "refused":
+        if self._reading in {"refused", "parked"}:
             self._discarded_bytes += len(data)
             if self._discarded_bytes > LINGER_BYTES:
                 self.transport.abort()
             return
         self._unset_keepalive_if_required()
         self._progress_s = monotonic_s()
-        if self._phase == "idle":
-            self._phase = "head"
-            self._head_since_s = self._progress_s
+        if self._unparsed_bytes:
+            self._take_unparsed(data)
+            return
+        if self._reading == "idle":
+            self._begin_head()
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.refuse(RequestInvalid("this endpoint does not upgrade connections; use plain HTTP/1.1"))
+        except httptools.HttpParserUpgrade as offer:
+            self._decline_upgrade(data[offer.args[0] :])
         except httptools.HttpParserError as error:
             self.refuse(self._refusal or RequestInvalid(_parser_words(error)))
             return
-        if self._phase == "head":
+        if self._reading == "head":
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.refuse(_head_too_large())
 
+    def _begin_head(self) -> None:
+        self._reading = "head"
+        self._head_since_s = self._progress_s
+        self._head_bytes = 0
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1, as a server may (RFC 9110, 7.8); the parser has stopped, and the body is still to come."""
+        self.parser = httptools.HttpRequestParser(self)
+        self._unparsed_bytes = self._length
+        self._take_unparsed(rest)
+
+    def _take_unparsed(self, data: bytes) -> None:
+        body, rest = data[: self._unparsed_bytes], data[self._unparsed_bytes :]
+        if body:
+            self._unparsed_bytes -= len(body)
+            self.on_body(body)
+            if not self._unparsed_bytes:
+                self.on_message_complete()
+        if rest:
+            self.data_received(rest)
+
+    # ------------------------------------------------------------ httptools callbacks
+
     def on_message_begin(self) -> None:
-        """A new request, perhaps pipelined behind another."""
+        """A new request, perhaps piped behind another."""
         super().on_message_begin()
-        self._phase = "head"
-        self._size_of_head = 0
+        self._begin_head()
+        self._size_of_head = self._length = 0
 
     def on_url(self, url: bytes) -> None:
         """Count it in."""
@@ -253,17 +128,22 @@ class RouterProtocol(HttpToolsProtocol):
         if self._size_of_head > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
             self._give_up(_head_too_large())
         name = name.lower()
-        if name == b"content-length" and value.isdigit() and (len(value) > 18 or int(value) > self.max_body_bytes):
-            self._give_up(_body_too_large(self.max_body_bytes))
-        if name == b"expect" and value.lower() == b"100-continue":
+        if name == b"content-length" and value.isdigit():
+            if len(value) > 18 or int(value) > self.max_body_bytes:
+                self._give_up(_body_too_large(self.max_body_bytes))
+            self._length = int(value)
+        elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Start the application, with our cycle in place of uvicorn's."""
-        self._head_bytes = 0
-        self._phase = "body"
         self._fill_scope()
+        if self.parser.should_upgrade() and any(name == b"transfer-encoding" for name, _ in self.headers):
+            self._give_up(RequestInvalid("a chunked body with an offer to upgrade is not taken; send a Content-Length"))
+        if len(self.pipeline) >= MAX_PIPED:
+            self._give_up(RequestInvalid(f"more than {MAX_PIPED} requests were sent ahead; wait for their answers"))
+        self._reading = "body"
         link = ClientLink(
             scope=self.scope,
             transport=self.transport,
@@ -279,26 +159,31 @@ class RouterProtocol(HttpToolsProtocol):
         )
         link.prepare(self.headers)
         self.scope["extensions"] = {EXTENSION: link}  # type: ignore[dict-item]
-        existing, self.cycle = self.cycle, link
-        if existing is None or existing.response_complete:
+        self.cycle = link
+        if self._active is None:
             self._start_asgi_task(link, self.app)
         else:
-            self.flow.pause_reading()
             self.pipeline.appendleft((link, self.app))
 
     def _fill_scope(self) -> None:
         version = self.parser.get_http_version()
-        if version != "1.1":
-            self.scope["http_version"] = version
+        if version not in {"1.1", "1.0"}:
+            self._give_up(RequestInvalid("the request line names no version that is served here; use HTTP/1.1"))
+        self.scope["http_version"] = version
         self.scope["method"] = self.parser.get_method().decode("ascii")
         try:
             url = httptools.parse_url(self.url)
         except httptools.HttpParserInvalidURLError:
             self._give_up(RequestInvalid("the request line has a URL that cannot be read"))
         raw_path = url.path or b"/"
-        self.scope["path"] = raw_path.decode("ascii", "replace")
+        path = raw_path.decode("ascii", "replace")
+        self.scope["path"] = urllib.parse.unquote(path) if "%" in path else path
         self.scope["raw_path"] = raw_path
         self.scope["query_string"] = url.query or b""
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         """Keep it as it comes; it is joined once."""
@@ -311,18 +196,22 @@ class RouterProtocol(HttpToolsProtocol):
         link.parts.append(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
-        self._phase = "answer"
+        """The request is whole; one that offers an upgrade is only when its body has come too."""
+        if self._length and self.parser.should_upgrade():
+            return
+        self._reading = "idle"
         link = self.cycle
         link.more_body = False
         link.message_event.set()
 
     def on_response_complete(self) -> None:
-        """The answer is out; the next request of a pipeline, if any, may start."""
+        """The answer is out; the next request that is piped behind it may start, or what was wrong with one be told."""
+        self._active = None
+        self._progress_s = monotonic_s()
         super().on_response_complete()
-        if self._phase == "answer":
-            self._phase = "idle"
-            self._progress_s = monotonic_s()
+        if self._reading == "parked" and self._active is None and self._refusal is not None:
+            self._reading = "idle"
+            self.refuse(self._refusal)
 
     # ------------------------------------------------------------ flow
 
@@ -339,76 +228,90 @@ class RouterProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that nobody listens any more, and those piped behind it."""
         self.alive.discard(self)
-        if self.cycle is not None:
-            self.cycle.client_left()
+        self._clients_left()
+        super().connection_lost(exc)
+
+    def _clients_left(self) -> None:
         for link, _ in self.pipeline:
             cast("ClientLink", link).client_left()
-        super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._active is not None:
+            self._active.client_left()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
         super().pause_writing()
-        if self.cycle is not None:
-            self.cycle.socket_writable(can_write=False)
+        if self._active is not None:
+            self._active.socket_writable(can_write=False)
 
     def resume_writing(self) -> None:
         """It has caught up."""
         super().resume_writing()
-        if self.cycle is not None:
-            self.cycle.socket_writable(can_write=True)
+        if self._active is not None:
+            self._active.socket_writable(can_write=True)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that has sent its end has left: the transport closes itself."""
+        return False
 
     # ------------------------------------------------------------ refusals
 
     def refuse(self, error: RouterError) -> None:
-        """Answer what never became a request, and close once the client has had time to read it."""
-        if self._phase == "refused" or self.transport.is_closing():
+        """Answer what never became a request, and close once the client has had time to read it.
+
+        Requests that came whole before it are answered first.
+        """
+        if self._reading in {"refused", "parked"} or self.transport.is_closing():
             return
-        self._phase = "refused"
+        its_own = self._active is self.cycle and self._reading == "body"
+        if self._active is not None and not its_own:
+            if self._reading == "body" and self.pipeline:
+                self.pipeline.popleft()[0].client_left()  # type: ignore[attr-defined]  # the newest: its body is broken
+            self._refusal = error
+            self._reading = "parked"
+            return
+        self._reading = "refused"
         self._progress_s = monotonic_s()
         self.on_refusal(error)
-        link = self.cycle
-        answered = link is not None and link.response_started and not link.response_complete
-        if link is not None:
-            link.client_left()
-        if answered:
+        begun = self._active is not None and self._active.response_started
+        self._clients_left()
+        if begun:
             self.transport.close()
             return
+        self.transport.write(self._refusing(error))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+
+    def _refusing(self, error: RouterError) -> bytes:
         told = tell(error)
         request_id = new_request_id()
         body = error_body(told.type, told.message, request_id)
-        head = [
-            STATUS_LINE[told.status],
-            *[b"%b: %b\r\n" % header for header in self.server_state.default_headers],
-        ]
+        head = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
         head.append(
             b"content-type: application/json\r\nrequest-id: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             % (request_id.encode(), len(body))
         )
-        self.transport.write(b"".join(head) + body)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.flow.resume_reading()
+        return STATUS_LINE[told.status] + b"".join(head) + body
 
     def _give_up(self, error: RouterError) -> None:
         """From inside a parser callback: stop parsing, then refuse."""
         self._refusal = error
         raise error
 
-    def eof_received(self) -> bool:  # type: ignore[override]
-        """A client that has sent its end has nothing more to say to a refusal either."""
-        return False
-
     def check_deadlines(self, now_s: float) -> None:
-        """Called by the sweep, about once a second."""
+        """Called by the sweep, about once a second. A head piped behind a call has time until its turn comes."""
         quiet_s = now_s - self._progress_s
-        match self._phase:
+        match self._reading:
+            case "head" if self._active is not None:
+                self._head_since_s = now_s
             case "head" if now_s - self._head_since_s > HEAD_DEADLINE_S:
                 self.refuse(RequestStalled(f"the request head was not complete within {HEAD_DEADLINE_S:g} s"))
             case "body" if quiet_s > BODY_DEADLINE_S:
                 self.refuse(RequestStalled(f"no byte of the request body came for {BODY_DEADLINE_S:g} s"))
             case "refused" if quiet_s > LINGER_S:
                 self.transport.abort()
-            case "idle" if quiet_s > max(self.timeout_keep_alive, HEAD_DEADLINE_S):
+            case "idle" if self._active is None and quiet_s > max(self.timeout_keep_alive, HEAD_DEADLINE_S):
                 self.transport.close()
 
 

@@ -67,7 +67,13 @@ def tell(error: RouterError) -> Telling:
 
 def headers_of(error: RouterError) -> dict[str, str]:
     """The headers that an error brings along."""
-    return {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
+    match error:
+        case Overloaded():
+            return {"retry-after": str(error.retry_after_s)}
+        case MethodNotAllowed():
+            return {"allow": error.allow}
+        case _:
+            return {}
 
 
 def answer_router_error(request: AnyRequest, error: RouterError) -> Response[bytes]:
@@ -83,8 +89,9 @@ def answer_http_exception(request: AnyRequest, error: HTTPException) -> Response
             path = str(request.scope.get("path", ""))[:200]
             return answer_router_error(request, NotFound(f"there is no {path!r} here; POST /v1/messages is"))
         case 405:
-            words = f"{request.method} is not for this path; it is served with another method"
-            return answer_router_error(request, MethodNotAllowed(words))
+            allow = (error.headers or {}).get("Allow", "GET")
+            words = f"{request.method} is not for this path; it is served with {allow}"
+            return answer_router_error(request, MethodNotAllowed(words, allow=allow))
         case _:
             return answer_router_error(request, RequestInvalid(error.detail))
 

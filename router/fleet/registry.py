@@ -15,6 +15,8 @@ from router.config.schema import InstanceEntry, ModelEntry, RouterFile
 from router.errors import ModelNotFound
 from router.fleet.instance import Instance, InstanceId
 
+MAX_NAME_CHARS = 200
+
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """The instances that serve one model. `default_max_tokens` None: a request must bring its own.
@@ -65,10 +67,12 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """
         if pool := self._exact.get(name):
             return pool
-        for pattern, pool in self._globs:
+        # Client's text: a longer one would keep patterns with several stars busy for seconds.
+        for pattern, pool in self._globs if len(name) <= MAX_NAME_CHARS else ():
             if pattern.fullmatch(name):
                 return pool
-        raise ModelNotFound(f"model: {name[:200]!r} is not served here; {_nearest(name, self.names())}")
+        told = name[:MAX_NAME_CHARS]
+        raise ModelNotFound(f"model: {told!r} is not served here; {_nearest(told, self.names())}")
 
 
 def _nearest(name: str, names: list[str]) -> str:

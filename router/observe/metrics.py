@@ -108,9 +108,9 @@ class Metrics:
             series.ttft.observe(record.ttft_s)
         if record.itl_s is not None:
             series.itl.observe(record.itl_s)
-        series.input.value += record.input_tokens or 0
-        series.cached.value += record.cached_tokens or 0
-        series.output.value += record.output_tokens or 0
+        series.input.value += max(0, record.input_tokens or 0)
+        series.cached.value += max(0, record.cached_tokens or 0)
+        series.output.value += max(0, record.output_tokens or 0)
         for instance_id in record.failed_on:
             self.attempts_failed.series((instance_id,)).inc()
 

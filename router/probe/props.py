@@ -3,6 +3,7 @@
 import msgspec
 
 from router.fleet.instance import Facts
+from router.wire.reading import read
 
 
 class _Modalities(msgspec.Struct, frozen=True):
@@ -36,7 +37,7 @@ _decoder = msgspec.json.Decoder(_Props)
 def read_props(body: bytes) -> Facts | None:
     """Return the facts; None when the body is not llama-server's /props or names no slots."""
     try:
-        props = _decoder.decode(body)
+        props = read(_decoder, body)
     except msgspec.DecodeError:
         return None
     if not props.total_slots or props.total_slots < 1:

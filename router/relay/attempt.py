@@ -291,7 +291,7 @@ class Attempt:
         self._finish(
             UpstreamTimedOut(
                 f"instance {self.instance.id} was silent for {silent_s:.0f} s"
-                if monotonic_s() < self._ends_s
+                if self._due_s() < self._ends_s
                 else f"the call took longer than {self._deadlines.call_s:g} s",
                 instance_id=self.instance.id,
             )

@@ -17,6 +17,7 @@ from router.relay.headers import for_client
 from router.relay.outgoing import Outgoing
 from router.translate.repair import Usage, with_model
 from router.wire.anthropic import MessagesHead
+from router.wire.reading import read
 
 
 class _Count(msgspec.Struct, frozen=True):
@@ -76,7 +77,7 @@ class CountTokens(Exchange):
         if answer is None:
             return
         try:
-            count = _decoder.decode(answer.body)
+            count = read(_decoder, answer.body)
         except msgspec.DecodeError:
             raise UpstreamBroke(
                 f"instance {instance.id} sent a token count that cannot be read", instance_id=instance.id

@@ -4,7 +4,7 @@ Everything passes but what is listed: clients and servers add headers with every
 would be wrong the next day. What is listed is listed with its reason.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 Header = tuple[bytes, bytes]
 
@@ -47,6 +47,7 @@ _RESPONSE_ONLY = frozenset(
 
 DROPPED_FROM_REQUEST = _HOP_BY_HOP | _CREDENTIALS | _REQUEST_ONLY
 DROPPED_FROM_RESPONSE = _HOP_BY_HOP | _CREDENTIALS | _RESPONSE_ONLY
+_COMMON_TOKENS = frozenset([b"close", b"keep-alive", b""])
 _OUR_NAMES = b"x-router-"  # only we may speak under these, in either direction
 
 
@@ -62,14 +63,14 @@ def for_client(headers: Iterable[Header]) -> list[Header]:
 
 def _filtered(headers: Iterable[Header], dropped: frozenset[bytes]) -> list[Header]:
     kept = []
-    named_by_connection: Sequence[bytes] = ()
+    named: set[bytes] = set()
     for header in headers:
         name = header[0]
         if name in dropped:
             if name == b"connection":
-                named_by_connection = [token.strip().lower() for token in header[1].split(b",")]
+                named.update([token.strip().lower() for token in header[1].split(b",")])
         elif not name.startswith(_OUR_NAMES):
             kept.append(header)
-    if named_by_connection and named_by_connection not in ([b"keep-alive"], [b"close"]):
-        kept = [header for header in kept if header[0] not in named_by_connection]
+    if named - _COMMON_TOKENS:
+        kept = [header for header in kept if header[0] not in named]
     return kept

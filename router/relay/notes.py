@@ -115,6 +115,8 @@ def _outcome(error: RouterError | None, attempts: int) -> Outcome:
         return "ok"
     if isinstance(error, ClientGone):
         return "client_gone"
+    if type(error) is RouterError:
+        return "failed"  # a fault of ours
     return "refused" if error.side == "client" or attempts == 0 else "failed"
 
 

@@ -19,6 +19,7 @@ Header = tuple[bytes, bytes]
 JOINED_BYTES = 64 * 1024
 # Hex digits and the line break of a chunk head without extensions.
 _MAX_CHUNK_HEAD = 10
+_HEX_DIGITS = b"0123456789abcdefABCDEF"
 
 
 class Sink(Protocol):
@@ -59,6 +60,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_on_free",
         "_parser",
         "_reusable",
+        "_saw_head",
         "_saw_length",
         "_sink",
         "_touched",
@@ -81,7 +83,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._aligned = self._at_chunk_end = False
         self._touched = False
         self._reusable = True
-        self._saw_length = False
+        self._saw_length = self._saw_head = False
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "busy" if self._sink else "idle"
@@ -102,7 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._sink = sink
         self._headers = []
-        self._touched = self._aligned = self._saw_length = False
+        self._touched = self._aligned = self._saw_length = self._saw_head = False
         self.uses += 1
         if len(body) < JOINED_BYTES:
             transport.write(head + body)
@@ -169,13 +171,18 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = None
         if self._sink is None:
             return
-        if exc is None and self._headers and not self._saw_length:
+        if exc is None and self._saw_head and not self._saw_length:
             sink, self._sink = self._sink, None
             sink.ended()
             return
         self._fail("closed its connection before the answer was whole")
 
     # ------------------------------------------------------------ httptools callbacks
+
+    def on_message_begin(self) -> None:
+        """An answer begins; one behind the answer, in the same read, is nobody's."""
+        if self._sink is None:
+            self.abandon()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect."""
@@ -191,6 +198,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._informational:
             self._headers = []
             return
+        self._saw_head = True
         # llama-server closes after every status of 400 or more, whatever its header says.
         self._reusable = self._parser.should_keep_alive() and status < 400
         if self._sink is not None:
@@ -237,8 +245,8 @@ class UpstreamConnection(asyncio.Protocol):
 
 def _is_one_chunk(data: bytes, start: int) -> bool:
     """Say whether `data` is one whole chunk, no more and no less; its content begins at `start`."""
-    try:
-        size = int(data[: start - 2], 16)
-    except ValueError:
+    digits = data[: start - 2]
+    if digits.strip(_HEX_DIGITS):  # int() would also take signs, spaces, underscores and 0x
         return False
+    size = int(digits, 16)
     return len(data) == start + size + 2 and data.endswith(b"\r\n")

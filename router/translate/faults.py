@@ -9,6 +9,7 @@ import re
 import msgspec
 
 from router.errors import RequestInvalid, RouterError, UpstreamAnswered, UpstreamLoading
+from router.wire.reading import read
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -27,8 +28,17 @@ class _Envelope(msgspec.Struct, frozen=True):
 _envelope_decoder = msgspec.json.Decoder(_Envelope, strict=False)
 _flat_decoder = msgspec.json.Decoder(Fault, strict=False)
 
-# A path of the host, or a URL: both name things behind the router that are nobody's business in front of it.
-_PRIVATE = re.compile(r"""(?:[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>]+)|(?:(?<![\w.])/(?:[\w.@+-]+/)+[\w.@+-]*)""")
+# A path of the host, or a URL: both name things behind the router that are nobody's business in front of it. A path
+# begins where a word does, so that "and/or" and "text/event-stream" stay. No part can match in two ways: long texts
+# take no time.
+_PRIVATE = re.compile(
+    r"""(?<![\w.+-])(?:
+        [a-zA-Z][a-zA-Z0-9+.-]{0,20}://[^\s"'<>]+      # a URL
+      | (?:[a-zA-Z]:|~|\.{1,2})?[/\\][^\s"'<>]+        # an absolute path, or one from here, home or a drive
+      | [\w.-]{1,200}\.gguf                            # a model file
+    )""",
+    re.VERBOSE,
+)
 _CLIENTS_DOING = re.compile(r"image input is not supported|audio input is not supported|failed to decode image", re.I)
 MAX_MESSAGE_CHARS = 2000
 
@@ -36,19 +46,19 @@ MAX_MESSAGE_CHARS = 2000
 def read_fault(body: bytes) -> Fault:
     """Read an error body, wrapped or flat. What is not JSON becomes an empty fault, never an exception."""
     try:
-        error = _envelope_decoder.decode(body).error
+        error = read(_envelope_decoder, body).error
         if isinstance(error, Fault):
             return error
         if isinstance(error, str):
             return Fault(message=error)
-        return _flat_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return read(_flat_decoder, body)
+    except msgspec.DecodeError:
         return Fault()
 
 
 def scrub(text: str) -> str:
     """Take paths and URLs out of a text that an instance wrote, and bound its length."""
-    return _PRIVATE.sub("[...]", text)[:MAX_MESSAGE_CHARS]
+    return _PRIVATE.sub("[...]", text[: 2 * MAX_MESSAGE_CHARS])[:MAX_MESSAGE_CHARS]
 
 
 def to_error(status: int, fault: Fault, *, instance_id: str) -> RouterError:

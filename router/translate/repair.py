@@ -10,6 +10,7 @@ import msgspec
 
 from router.errors import RouterError
 from router.translate.faults import Fault, read_fault, to_error
+from router.wire.reading import read
 from router.wire.sse import EventSplitter, event_data, event_name, make_event
 
 _DELTA = b"event: content_block_delta\n"
@@ -28,6 +29,10 @@ class _Message(msgspec.Struct, frozen=True):
     stop_reason: str | None = None
 
 
+class _WholeMessage(_Message, frozen=True, kw_only=True):
+    content: tuple[msgspec.Raw, ...]
+
+
 class _DeltaEnd(msgspec.Struct, frozen=True):
     delta: _Message | None = None
     usage: Usage | None = None
@@ -35,6 +40,7 @@ class _DeltaEnd(msgspec.Struct, frozen=True):
 
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _message = msgspec.json.Decoder(_Message)
+_whole_message = msgspec.json.Decoder(_WholeMessage)
 _message_delta = msgspec.json.Decoder(_DeltaEnd)
 
 
@@ -80,6 +86,7 @@ class NativeStream:
             and frame.startswith(_DELTA, start)
             and frame.find(b"\n\n", start) == len(frame) - 4
             and not self.ended
+            and self.error is None
             and not self._splitter.pending
         ):
             self.events += 1
@@ -98,6 +105,7 @@ class NativeStream:
             data.startswith(_DELTA)
             and self.committed
             and not self.ended
+            and self.error is None
             and not self._splitter.pending
             and data.find(b"\n\n") == len(data) - 2
         ):
@@ -113,12 +121,11 @@ class NativeStream:
             return event if self.committed else b""
         match event_name(event):
             case b"message_start":
-                self.committed = True
                 return self._start(event)
             case b"message_delta":
                 self._read_end(event_data(event))
             case b"message_stop":
-                self.ended = True
+                self.ended = self.committed
             case b"error":
                 self.error = to_error(200, read_fault(event_data(event)), instance_id=self._instance_id)
                 return b""
@@ -127,14 +134,16 @@ class NativeStream:
         return event if self.committed else b""
 
     def _start(self, event: bytes) -> bytes:
-        fields = _raw_object.decode(event_data(event))
-        message = _message.decode(fields["message"]) if "message" in fields else _Message()
+        fields = read(_raw_object, event_data(event))
+        raw = fields.get("message", msgspec.Raw(b"{}"))
+        message = read(_message, raw)
+        fields["message"] = msgspec.Raw(_with_model(bytes(raw), self._model))
         self.usage = message.usage or Usage()
-        fields["message"] = msgspec.Raw(_with_model(bytes(fields.get("message", b"{}")), self._model))
+        self.committed = True
         return make_event(b"message_start", msgspec.json.encode(fields))
 
     def _read_end(self, data: bytes) -> None:
-        end = _message_delta.decode(data)
+        end = read(_message_delta, data)
         if end.delta and end.delta.stop_reason:
             self.stop_reason = end.delta.stop_reason
         if end.usage and end.usage.output_tokens is not None:
@@ -148,13 +157,13 @@ def repair_message(body: bytes, *, model: str) -> tuple[bytes, Usage, str]:
         msgspec.DecodeError: it is not a message.
 
     """
-    message = _message.decode(body)
+    message = read(_whole_message, body)
     return _with_model(body, msgspec.json.encode(model)), message.usage or Usage(), message.stop_reason or ""
 
 
 def _with_model(message: bytes, model: bytes) -> bytes:
     """Put the client's model name into a message object, everything else as it was."""
-    fields = _raw_object.decode(message)
+    fields = read(_raw_object, message)
     fields["model"] = msgspec.Raw(model)
     return msgspec.json.encode(fields)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from router.errors import RequestInvalid
+from router.wire.reading import read
 
 Role = Literal["user", "assistant", "system"]
 
@@ -53,7 +54,7 @@ def decode_messages(body: bytes) -> MessagesHead:
         raise RequestInvalid("the request has no body; send a JSON object with model, max_tokens and messages")
     _check_utf8(body)
     try:
-        head = _decoder.decode(body)
+        head = read(_decoder, body)
     except msgspec.ValidationError as error:
         raise RequestInvalid(explain(error)) from None
     except msgspec.DecodeError as error:
@@ -84,6 +85,7 @@ def _check_utf8(body: bytes) -> None:
         raise RequestInvalid(f"the body is not valid UTF-8 at byte {error.start}; encode the JSON as UTF-8") from None
 
 
+MAX_REASON_CHARS = 300
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$(.*)`)?")
 _WRONG = re.compile(r"(.*?)(?: - at `\$(.*)`)?$")
 _FIXES = {
@@ -99,6 +101,8 @@ _FIXES = {
 def explain(error: msgspec.ValidationError) -> str:
     """Turn msgspec's words into the hosted API's: dotted path, reason, and what to write."""
     text = str(error)
+    if len(text) > MAX_REASON_CHARS:  # a wrong value is repeated in it
+        text = text[: MAX_REASON_CHARS // 2] + "..." + text[-MAX_REASON_CHARS // 2 :]
     if missing := _MISSING.match(text):
         field, parent = missing.groups()
         return f"{_dotted(parent, field)}: field required; {_FIXES.get(field, 'add it')}"

@@ -6,13 +6,11 @@ server seen so far write LF, so LF is the short path and a CR anywhere takes the
 
 import re
 
-from router.errors import RouterError
-
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
 
 
-class EventTooLarge(RouterError):
+class EventTooLarge(ValueError):
     """One event grew past `MAX_EVENT_BYTES` without ending; no server that we know sends such a thing."""
 
 
@@ -39,7 +37,7 @@ class EventSplitter:
             self._partial = b""
         if b"\r" in data:
             return self._feed_any_line_end(data)
-        if data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2:
+        if len(data) > 2 and data.find(b"\n\n") == len(data) - 2:
             return [data]
         *events, rest = data.split(b"\n\n")
         self._keep(rest)

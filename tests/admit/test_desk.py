@@ -208,6 +208,18 @@ def test_who_comes_back_first_of_all_starts_where_a_slot_is_free() -> None:
     assert "b" == place(waiting.arrive(ticket(1, "a"), fleet.view))
 
 
+def test_who_comes_back_is_served_before_those_who_came_later() -> None:
+    fleet, waiting = sample.fleet({"m": ["a", "b"]}), desk()
+    lease(fleet)
+    taken = lease(fleet, "b")
+    for one in (ticket(2), ticket(3), ticket(1, "a")):
+        waiting.arrive(one, fleet.view)
+    taken.give_back()
+    effect = waiting.next(fleet.view, 1.0)
+    assert isinstance(effect, Start)
+    assert (1, "b") == (effect.ticket.number, place(effect))
+
+
 def test_one_who_is_picky_does_not_hold_up_those_behind() -> None:
     fleet, waiting = sample.fleet({"m": ["a", "b"]}), desk()
     taken = lease(fleet)

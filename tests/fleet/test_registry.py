@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from router.config.load import parse
 from router.errors import ModelNotFound
-from router.fleet.registry import Registry, build
+from router.fleet.registry import Pool, Registry, build
 
 steady = settings(derandomize=True, max_examples=300, deadline=None)
 
@@ -75,6 +75,15 @@ def test_the_more_exact_wins_whatever_the_order(
     name: str, winner: str, models: tuple[tuple[str, str], ...], turned: bool
 ) -> None:
     assert winner == made(*(reversed(models) if turned else models)).resolve(name).name
+
+
+def test_a_models_own_name_wins_over_anothers_alias() -> None:
+    """The file may not say so; the registry would still know what to do."""
+    pools = {
+        name: Pool(name=name, aliases=aliases, display_name=name, instance_ids=())
+        for name, aliases in (("m", ("n",)), ("n", ()), ("o", ("n",)))
+    }
+    assert "n" == Registry(instances={}, pools=pools).resolve("n").name
 
 
 def test_of_two_patterns_of_one_length_the_files_first_wins() -> None:

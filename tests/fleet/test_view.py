@@ -18,7 +18,7 @@ from tests.fleet import sample
     ],
 )
 def test_a_row_says_what_a_new_call_could_have(
-    state: State, slots: int, busy: int, serving: bool, free: int, busy_share: float
+    state: State, slots: int, busy: int, *, serving: bool, free: int, busy_share: float
 ) -> None:
     row = sample.row("a", slots=slots, busy=busy, state=state)
     assert (serving, free, busy_share) == (row.serving, row.free, row.busy_share)

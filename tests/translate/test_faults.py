@@ -86,7 +86,13 @@ NO = Fault("no")
         (413, NO, RequestInvalid, False, "no"),
         (422, NO, RequestInvalid, False, "no"),
         (400, Fault(), RequestInvalid, False, "instance i refused the request with status 400"),
-        (500, Fault("image input is not supported - hint", "server_error"), RequestInvalid, False, "image input is not"),
+        (
+            500,
+            Fault("image input is not supported - hint", "server_error"),
+            RequestInvalid,
+            False,
+            "image input is not",
+        ),
         (500, Fault("Failed to decode image", "server_error"), RequestInvalid, False, "Failed to decode image"),
         # What this instance cannot do, and another may.
         (503, Fault("Loading model", "unavailable_error"), UpstreamLoading, True, "instance i is loading its model"),
@@ -153,7 +159,11 @@ _urls = st.builds(
 
 
 @steady
-@given(private=_paths | _urls, before=st.sampled_from(["", "x ", "'", '"', "(", "=", ": "]), after=st.sampled_from(["", " x", "'", '"', "\n"]))
+@given(
+    private=_paths | _urls,
+    before=st.sampled_from(["", "x ", "'", '"', "(", "=", ": "]),
+    after=st.sampled_from(["", " x", "'", '"', "\n"]),
+)
 def test_a_path_or_url_of_any_shape_is_taken_out_whole(private: str, before: str, after: str) -> None:
     assert f"{before}[...]{after}" == scrub(f"{before}{private}{after}")
 
@@ -196,7 +206,10 @@ def test_a_text_without_measure_is_read_at_once(word: str) -> None:
 
 
 @steady
-@given(status=st.sampled_from([200, 400, 401, 404, 500, 503]), fault=st.builds(Fault, _paths | _urls, st.sampled_from(["", "server_error", "invalid_request_error"])))
+@given(
+    status=st.sampled_from([200, 400, 401, 404, 500, 503]),
+    fault=st.builds(Fault, _paths | _urls, st.sampled_from(["", "server_error", "invalid_request_error"])),
+)
 def test_no_error_of_ours_repeats_a_path_or_url(status: int, fault: Fault) -> None:
     assert fault.message not in to_error(status, fault, instance_id="i").message
 

@@ -68,7 +68,7 @@ class Told(msgspec.Struct, frozen=True):
     ended: bool = False
     error: tuple[type[Exception], str] | None = None
     events: int = 0
-    usage: Usage = msgspec.field(default_factory=lambda: Usage(12, 7, None))
+    usage: Usage = msgspec.field(default_factory=lambda: Usage(12, 7, 0))
     stop_reason: str = ""
 
 
@@ -136,6 +136,48 @@ def test_a_stream_is_the_same_event_by_event() -> None:
 
 def test_what_comes_after_an_error_is_dropped_event_by_event() -> None:
     assert Told(STARTED, error=GAVE_UP) == told((START, FLAT, *DELTAS, END, STOP))
+
+
+@pytest.mark.parametrize(
+    ("before", "event", "passed"),
+    [
+        (START, DELTAS[0], True),
+        (START + BLOCK + DELTAS[0], DELTAS[1], True),
+        (b"", DELTAS[0], False),  # nothing is committed
+        (b"", START, False),
+        (START, BLOCK, False),
+        (START, END, False),
+        (START, STOP, False),
+        (START, COMMENT, False),
+        (START, FLAT, False),
+        (START, DELTAS[0] + DELTAS[1], False),  # two events
+        (START, DELTAS[0][:-1], False),  # no whole event
+        (START, DELTAS[0] + b":", False),
+        (START, DELTAS[0].replace(b"\n", b"\r\n"), False),
+        (START + DELTAS[0][:9], DELTAS[0][9:], False),  # the rest of one
+        (START + DELTAS[0][:9], DELTAS[1], False),
+        (WHOLE, DELTAS[0], False),  # after the end
+        (START + FLAT, DELTAS[0], False),  # after an error
+    ],
+)
+def test_a_frame_passes_as_it_is_when_it_holds_one_common_event(before: bytes, event: bytes, passed: bool) -> None:
+    for head in (b"1a\r\n", b"1A;x=y\r\n"):
+        stream = NativeStream(model="m", instance_id="i")
+        stream.feed(before)
+        events = stream.events
+        assert passed == stream.passes(head + event + b"\r\n", len(head))
+        assert events + passed == stream.events
+
+
+@steady
+@given(events=st.lists(st.sampled_from([START, BLOCK, *DELTAS, END, STOP, FLAT, COMMENT, DELTAS[0] * 2]), max_size=7))
+def test_what_passes_as_it_is_would_have_been_fed_to_the_same_end(events: list[bytes]) -> None:
+    stream = NativeStream(model='my "coder"', instance_id="i")
+    out = b""
+    for event in events:
+        out += event if stream.passes(b"1a\r\n" + event + b"\r\n", 4) else stream.feed(event)
+    expected = told(tuple(events))
+    assert (expected.out, expected.events, expected.ended) == (out, stream.events, stream.ended)
 
 
 def test_a_repaired_stream_is_legal() -> None:
@@ -212,13 +254,14 @@ def test_the_start_names_the_model_that_the_client_asked_for(message: bytes) -> 
 
 @steady
 @given(
-    events=st.lists(
-        st.sampled_from([START, BLOCK, *DELTAS, BLOCK_END, END, STOP, FLAT, WRAPPED, COMMENT, b"data: x\n\n"]), max_size=7
-    ),
+    first=st.sampled_from([START, COMMENT, STOP]),
+    events=st.lists(st.sampled_from([START, BLOCK, DELTAS[0], END, STOP, FLAT, COMMENT, b"data: x\n\n"]), max_size=6),
     crlf=st.booleans(),
 )
-def test_any_order_of_events_is_the_same_event_by_event_and_whole(events: list[bytes], crlf: bool) -> None:
-    pieces = tuple(event.replace(b"\n", b"\r\n") if crlf else event for event in events)
+def test_any_order_of_events_is_the_same_event_by_event_and_whole(
+    first: bytes, events: list[bytes], crlf: bool
+) -> None:
+    pieces = tuple(event.replace(b"\n", b"\r\n") if crlf else event for event in (first, *events))
     whole = b"".join(pieces)
     assert told((whole,)) == told(pieces) == told(tuple(whole[at : at + 1] for at in range(len(whole))))
 
@@ -237,17 +280,17 @@ def test_without_message_stop_nothing_has_ended(events: list[bytes]) -> None:
     [
         (
             b'{"id":"x","model":"/srv/q.gguf","usage":{"input_tokens":5,"cache_read_input_tokens":0,"output_tokens":3},'
-            b'"stop_reason":"end_turn"}',
+            b'"stop_reason":"end_turn","content":[]}',
             b'{"id":"x","model":"m","usage":{"input_tokens":5,"cache_read_input_tokens":0,"output_tokens":3},'
-            b'"stop_reason":"end_turn"}',
+            b'"stop_reason":"end_turn","content":[]}',
             Usage(5, 0, 3),
             "end_turn",
         ),
-        (b'{"id":"x"}', b'{"id":"x","model":"m"}', Usage(), ""),
-        (b'{"id":"x","model":null,"usage":null,"stop_reason":null}',
-         b'{"id":"x","model":"m","usage":null,"stop_reason":null}', Usage(), ""),
-        (b' {"mod\\u0065l" : "q" , "n": [ 1.0e5, 12345678901234567890123, "\\u00e9\\/" ] } ',
-         b'{"model":"m","n":[ 1.0e5, 12345678901234567890123, "\\u00e9\\/" ]}', Usage(), ""),
+        (b'{"content":[]}', b'{"content":[],"model":"m"}', Usage(), ""),
+        (b'{"id":"x","model":null,"usage":null,"stop_reason":null,"content":[]}',
+         b'{"id":"x","model":"m","usage":null,"stop_reason":null,"content":[]}', Usage(), ""),
+        (b' {"mod\\u0065l" : "q" , "n": [ 1.0e5, 12345678901234567890123, "\\u00e9\\/" ], "content":[] } ',
+         b'{"model":"m","n":[ 1.0e5, 12345678901234567890123, "\\u00e9\\/" ],"content":[]}', Usage(), ""),
         ('{"content":[{"text":"Grüße"}],"model":"q"}'.encode(),
          '{"content":[{"text":"Grüße"}],"model":"m"}'.encode(), Usage(), ""),
     ],
@@ -261,7 +304,7 @@ def test_a_plain_answer_names_the_clients_model_and_keeps_the_rest(
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{", b"[]", b"null", b'"x"', b"oops", b'{"usage":[]}', b'{"usage":{"output_tokens":"3"}}',
+        b"", b"{", b"{}", b'{"error":{}}', b"[]", b"null", b'"x"', b"oops", b'{"usage":[]}', b'{"usage":{"output_tokens":"3"}}',
         b'{"stop_reason":"\xff"}', b'{"x":%b}' % (b"[" * 100_000 + b"]" * 100_000),
     ],
     ids=lambda body: body[:24].decode("latin-1"),
@@ -272,7 +315,19 @@ def test_what_is_no_message_is_refused(body: bytes) -> None:
 
 
 _raw_values = st.sampled_from(
-    [b"1", b"-0", b"1e5", b"1.50", b"9" * 30, b'"\\u00e9"', '"é"'.encode(), b'"\\/"', b"[ 1 , 2 ]", b'{"model" : "x"}', b"null"]
+    [
+        b"1",
+        b"-0",
+        b"1e5",
+        b"1.50",
+        b"9" * 30,
+        b'"\\u00e9"',
+        '"é"'.encode(),
+        b'"\\/"',
+        b"[ 1 , 2 ]",
+        b'{"model" : "x"}',
+        b"null",
+    ]
 )
 _keys = st.text(max_size=6).filter(lambda key: key not in {"model", "usage", "stop_reason", "max_tokens"})
 _objects = st.dictionaries(_keys, _raw_values, max_size=5)
@@ -290,8 +345,8 @@ def read(body: bytes) -> dict[str, bytes]:
 @steady
 @given(fields=_objects, model=st.text(max_size=8))
 def test_every_other_value_keeps_its_bytes_and_its_place(fields: dict[str, bytes], model: str) -> None:
-    body = written({"a": b"1", "model": b'"q"'} | fields)
-    expected = {"a": b"1", "model": msgspec.json.encode(model)} | fields
+    body = written({"content": b"[]", "model": b'"q"'} | fields)
+    expected = {"content": b"[]", "model": msgspec.json.encode(model)} | fields
     assert list(expected.items()) == list(read(repair_message(body, model=model)[0]).items())
     assert list(expected.items()) == list(read(with_model(body, model)).items())
 

@@ -96,7 +96,7 @@ BAD: list[tuple[bytes, list[str]]] = [
     (body(max_tokens=1.5), ["max_tokens: expected int | null, got float", "for example 1024"]),
     (body(max_tokens=-1), ["max_tokens: expected int >= 0", "for example 1024"]),
     (body(max_tokens=True), ["max_tokens: expected int | null, got bool", "for example 1024"]),
-    (body(max_tokens=10**400), ["max_tokens: ", "out of range", "for example 1024"]),
+    (body().replace(b"8", b"9" * 5000), ["max_tokens: ", "out of range", "for example 1024"]),
     (body(stream="yes"), ["stream: expected bool | null, got str", "true or false"]),
     (body(stream=1), ["stream: expected bool | null, got int", "true or false"]),
     (body(system=5), ["system: must be a string or an array of text blocks", "not a number"]),
@@ -135,14 +135,17 @@ def test_a_body_nested_without_measure_is_a_bad_request(deep: bytes) -> None:
         decode_messages(deep)
 
 
-def read(data: bytes) -> None:
+def refusal(data: bytes) -> str | None:
+    """Why the body is refused; None where it is read."""
     try:
         head = decode_messages(data)
     except RequestInvalid as refused:
-        assert refused.message
-    else:
-        assert head.model
-        assert head.messages
+        return refused.message
+    return None if head.model and head.messages else "read, and empty"
+
+
+def read(data: bytes) -> None:
+    assert refusal(data) not in {"", "read, and empty"}
 
 
 @steady
@@ -161,11 +164,8 @@ _json = st.recursive(
 @steady
 @given(value=_json, field=st.sampled_from(["model", "messages", "max_tokens", "stream", "system", "metadata", "x"]))
 def test_any_value_in_any_field_is_read_or_refused_by_that_fields_name(value: object, field: str) -> None:
-    data = json.dumps(GOOD | {field: value}).encode()
-    try:
-        decode_messages(data)
-    except RequestInvalid as refused:
-        assert refused.message.startswith((field, "the body is not valid JSON"))
+    why = refusal(json.dumps(GOOD | {field: value}).encode())
+    assert why is None or why.startswith((field, "the body is not valid JSON"))
 
 
 @steady

@@ -1,0 +1,167 @@
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from router.fleet.health import Event
+from router.observe.metrics import Metrics
+from router.wire.record import CallRecord
+from tests.fleet import sample
+
+NAMES = {
+    "llama_router_calls": ("counter", {"endpoint", "model", "instance", "outcome", "cause"}),
+    "llama_router_ttft_seconds": ("histogram", {"endpoint", "model", "instance"}),
+    "llama_router_itl_seconds": ("histogram", {"endpoint", "model", "instance"}),
+    "llama_router_queue_seconds": ("histogram", {"endpoint", "model", "instance"}),
+    "llama_router_call_seconds": ("histogram", {"endpoint", "model", "instance"}),
+    "llama_router_tokens": ("counter", {"endpoint", "model", "instance", "kind"}),
+    "llama_router_attempts_failed": ("counter", {"instance"}),
+    "llama_router_refused": ("counter", {"cause"}),
+    "llama_router_loop_lag_seconds": ("gauge", set()),
+    "llama_router_slots": ("gauge", {"instance"}),
+    "llama_router_slots_busy": ("gauge", {"instance"}),
+    "llama_router_instance_state": ("gauge", {"instance", "state"}),
+    "llama_router_waiting": ("gauge", {"model"}),
+}
+
+OK = CallRecord(
+    request_id="req_1", endpoint="messages", outcome="ok", model="a-name-of-the-clients", pool="qwen",
+    instance_id="rig1", key_id="alice", queue_s=0.5, ttft_s=0.25, itl_s=0.02, duration_s=3.0,
+    input_tokens=5, cached_tokens=2, output_tokens=3, failed_on=("rig2", "rig3"),
+)  # fmt: skip
+CALL = {"endpoint": "messages", "model": "qwen", "instance": "rig1"}
+
+
+def values(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, labels: Mapping[str, str]) -> float | None:
+    return values(metrics).get((name, frozenset(labels.items())))
+
+
+def of(*records: CallRecord) -> Metrics:
+    metrics = Metrics()
+    for record in records:
+        metrics.record(record)
+    return metrics
+
+
+def test_there_are_these_metrics_with_these_labels_and_no_others() -> None:
+    metrics = of(OK)
+    metrics.refused.series(("head_too_large",)).inc()
+    fleet = sample.fleet({"qwen": ["rig1"]})
+    metrics.watch(lambda: fleet.view, lambda pool: 0)
+    families = list(text_string_to_metric_families(metrics.render().decode()))
+    assert NAMES == {
+        family.name: (family.type, {label for it in family.samples for label in it.labels} - {"le"})
+        for family in families
+    }
+    assert all(family.documentation.endswith(".") for family in families)
+
+
+def test_every_metric_is_announced_before_the_first_call() -> None:
+    fleet = sample.fleet({"qwen": ["rig1"]})
+    metrics = Metrics()
+    metrics.watch(lambda: fleet.view, lambda pool: 0)
+    assert set(NAMES) == {family.name for family in text_string_to_metric_families(metrics.render().decode())}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "expected"),
+    [
+        ("llama_router_calls_total", CALL | {"outcome": "ok", "cause": ""}, 2),
+        ("llama_router_ttft_seconds_count", CALL, 2),
+        ("llama_router_ttft_seconds_sum", CALL, 0.5),
+        ("llama_router_ttft_seconds_bucket", CALL | {"le": "0.2"}, 0),
+        ("llama_router_ttft_seconds_bucket", CALL | {"le": "0.35"}, 2),
+        ("llama_router_itl_seconds_sum", CALL, 0.04),
+        ("llama_router_queue_seconds_sum", CALL, 1.0),
+        ("llama_router_call_seconds_sum", CALL, 6.0),
+        ("llama_router_tokens_total", CALL | {"kind": "input"}, 10),
+        ("llama_router_tokens_total", CALL | {"kind": "cached"}, 4),
+        ("llama_router_tokens_total", CALL | {"kind": "output"}, 6),
+        ("llama_router_attempts_failed_total", {"instance": "rig2"}, 2),
+        ("llama_router_attempts_failed_total", {"instance": "rig3"}, 2),
+        ("llama_router_attempts_failed_total", {"instance": "rig1"}, None),
+    ],
+)
+def test_two_calls_are_counted_as_their_records_say(name: str, labels: dict[str, str], expected: float | None) -> None:
+    assert expected == value(of(OK, OK), name, labels)
+
+
+def test_a_moment_that_never_came_is_not_observed() -> None:
+    metrics = of(msgspec.structs.replace(OK, queue_s=None, ttft_s=None, itl_s=None))
+    counts = [value(metrics, f"llama_router_{what}_seconds_count", CALL) for what in ("queue", "ttft", "itl", "call")]
+    assert [0, 0, 0, 1] == counts
+
+
+def test_a_moment_that_took_no_time_is_observed() -> None:
+    assert 1 == value(of(msgspec.structs.replace(OK, queue_s=0.0)), "llama_router_queue_seconds_count", CALL)
+
+
+def test_outcomes_and_causes_are_counted_apart() -> None:
+    failed = msgspec.structs.replace(OK, outcome="failed", cause="upstream_broke")
+    metrics = of(OK, failed, failed)
+    counts = [
+        value(metrics, "llama_router_calls_total", CALL | {"outcome": outcome, "cause": cause})
+        for outcome, cause in (("ok", ""), ("failed", "upstream_broke"))
+    ]
+    assert [1, 2] == counts
+
+
+def test_a_call_that_never_got_to_an_instance_is_counted_without_one() -> None:
+    metrics = of(CallRecord(request_id="r", endpoint="messages", outcome="refused", cause="model_not_found", model="x"))
+    labels = {"endpoint": "messages", "model": "", "instance": "", "outcome": "refused", "cause": "model_not_found"}
+    assert 1 == value(metrics, "llama_router_calls_total", labels)
+
+
+def test_no_label_holds_what_a_caller_wrote() -> None:
+    text = of(OK).render().decode()
+    for told in ("a-name-of-the-clients", "alice", "req_1"):
+        assert told not in text
+
+
+def test_an_instance_that_counts_backwards_does_not_turn_a_counter_back() -> None:
+    odd = msgspec.structs.replace(OK, input_tokens=-7, cached_tokens=-7, output_tokens=-7)
+    metrics = of(OK, odd)
+    kinds = ("input", "cached", "output")
+    assert [5, 2, 3] == [value(metrics, "llama_router_tokens_total", CALL | {"kind": kind}) for kind in kinds]
+
+
+def test_the_fleet_is_read_at_the_moment_of_a_scrape() -> None:
+    fleet = sample.fleet({"qwen": ["rig1", "rig2"]}, slots=4)
+    metrics = Metrics()
+    metrics.watch(lambda: fleet.view, lambda pool: 3 if pool == "qwen" else 0)
+    fleet.lease("rig1")
+    fleet.observe("rig2", Event.REFUSED, 1.0)
+    now = values(metrics)
+    expected: dict[tuple[str, frozenset[tuple[str, str]]], float] = {
+        (name, frozenset(labels.items())): float(count)
+        for name, labels, count in (
+            ("llama_router_slots", {"instance": "rig1"}, 4),
+            ("llama_router_slots", {"instance": "rig2"}, 4),
+            ("llama_router_slots_busy", {"instance": "rig1"}, 1),
+            ("llama_router_slots_busy", {"instance": "rig2"}, 0),
+            ("llama_router_instance_state", {"instance": "rig1", "state": "serving"}, 1),
+            ("llama_router_instance_state", {"instance": "rig1", "state": "ejected"}, 0),
+            ("llama_router_instance_state", {"instance": "rig2", "state": "serving"}, 0),
+            ("llama_router_instance_state", {"instance": "rig2", "state": "ejected"}, 1),
+            ("llama_router_instance_state", {"instance": "rig2", "state": "loading"}, 0),
+            ("llama_router_instance_state", {"instance": "rig2", "state": "unknown"}, 0),
+            ("llama_router_waiting", {"model": "qwen"}, 3),
+        )
+    }
+    assert expected == {key: now.get(key) for key in expected}
+
+
+def test_two_routers_in_one_process_count_apart() -> None:
+    first, second = of(OK), Metrics()
+    labels = CALL | {"outcome": "ok", "cause": ""}
+    assert (1, None) == tuple(value(it, "llama_router_calls_total", labels) for it in (first, second))

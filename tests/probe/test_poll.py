@@ -1,0 +1,256 @@
+"""Looks at instances: what each sight makes of an instance, how soon, and what the fleet learns."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from router.config.schema import InstanceEntry, ModelEntry, PollRules, RouterFile
+from router.errors import RouterError
+from router.fleet.fleet import Fleet
+from router.fleet.health import State
+from router.fleet.registry import build
+from router.probe.poll import Poll
+from tests.rig import behave
+from tests.rig.fake import FakeInstance
+from tests.rig.fake_seen import Behaviour
+from tests.rig.fake_turn import Turn
+from tests.test_app import eventually
+
+pytestmark = pytest.mark.anyio
+EVERY_S, DEADLINE_S = 0.05, 0.15
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeInstance]:
+    with FakeInstance(slots=3, n_ctx=2048) as fake:
+        yield fake
+
+
+class Watched:
+    """A poll over one fleet, and what it told."""
+
+    def __init__(self, *entries: InstanceEntry, every_s: float = EVERY_S) -> None:
+        self.fleet = Fleet(build(RouterFile(models={"m": ModelEntry(instances=entries)})))
+        self.changes = 0
+        self.deaths: list[str] = []
+        self.words: list[str] = []
+        rules = PollRules(every_s=every_s, deadline_s=DEADLINE_S)
+        self.poll = Poll(self.fleet, rules, changed=self._changed, died=self._died)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def _died(self, instance_id: str, error: Callable[[], RouterError]) -> None:
+        self.deaths.append(instance_id)
+        self.words.append(error().message)
+
+    def state(self, id_: str = "one") -> State:
+        return self.fleet.view.rows[id_].health.state
+
+    async def until(self, met: Callable[[], object], within_s: float = 5.0) -> None:
+        await asyncio.to_thread(eventually, met, within_s)
+
+    async def until_state(self, state: State) -> None:
+        await self.until(lambda: self.state() is state)
+
+
+def entry(fake: FakeInstance, id_: str = "one", **options: object) -> InstanceEntry:
+    return InstanceEntry(url=fake.url, id=id_, **options)  # type: ignore[arg-type]  # the options fit
+
+
+@asynccontextmanager
+async def watching(*entries: InstanceEntry, every_s: float = EVERY_S) -> AsyncIterator[Watched]:
+    watched = Watched(*entries, every_s=every_s)
+    async with watched.poll:
+        yield watched
+
+
+def looks(fake: FakeInstance, path: str) -> int:
+    return sum(seen.path == path for seen in fake.requests)
+
+
+async def test_an_instance_that_answers_serves_with_the_slots_that_it_says_it_has(fake: FakeInstance) -> None:
+    async with watching(entry(fake)) as watched:
+        assert watched.state() is State.UNKNOWN
+        await watched.until_state(State.SERVING)
+        row = watched.fleet.view.rows["one"]
+        assert row.facts is not None
+        assert (row.slots, row.facts.ctx_tokens, watched.changes) == (3, 2048, 1)
+
+
+async def test_the_registrys_slots_win_over_the_instances(fake: FakeInstance) -> None:
+    async with watching(entry(fake, slots=1)) as watched:
+        await watched.until_state(State.SERVING)
+        assert watched.fleet.view.rows["one"].slots == 1
+
+
+async def test_facts_are_asked_for_once_and_again_after_a_time_away(fake: FakeInstance) -> None:
+    async with watching(entry(fake)) as watched:
+        await watched.until_state(State.SERVING)
+        await watched.until(lambda: looks(fake, "/health") >= 4)
+        assert looks(fake, "/props") == 1
+        fake.stop()
+        await watched.until_state(State.EJECTED)
+        fake.props = {"total_slots": 7}
+        fake.start()
+        await watched.until_state(State.SERVING)
+        assert watched.fleet.view.rows["one"].slots == 7
+
+
+async def test_an_instance_that_refuses_is_out_at_once_and_comes_back_by_itself(fake: FakeInstance) -> None:
+    async with watching(entry(fake)) as watched:
+        await watched.until_state(State.SERVING)
+        fake.stop()
+        await watched.until_state(State.EJECTED)
+        assert watched.deaths == ["one"]
+        assert watched.words == ["instance one stopped answering"]
+        fake.start()
+        await watched.until_state(State.SERVING)
+        assert watched.changes == 3
+
+
+async def test_one_late_answer_is_forgiven_and_two_are_not(fake: FakeInstance) -> None:
+    async with watching(entry(fake)) as watched:
+        await watched.until_state(State.SERVING)
+        late = behave.stall_before_head()
+        fake.on["/health"] = late
+        await watched.until(lambda: watched.fleet.view.rows["one"].health.timeouts == 1)
+        assert watched.state() is State.SERVING
+        await watched.until_state(State.EJECTED)
+        assert watched.deaths == ["one"]
+        del fake.on["/health"]
+        await watched.until_state(State.SERVING)
+        assert watched.fleet.view.rows["one"].health.timeouts == 0
+
+
+async def test_an_answer_that_never_ends_counts_as_late(fake: FakeInstance) -> None:
+    endless = behave.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", close=False)
+
+    async def stalls(turn: Turn) -> None:
+        await endless(turn)
+        await turn.stall()
+
+    async with watching(entry(fake)) as watched:
+        await watched.until_state(State.SERVING)
+        fake.on["/health"] = stalls
+        await watched.until_state(State.EJECTED)
+
+
+async def test_an_instance_that_loads_is_neither_in_nor_dead(fake: FakeInstance) -> None:
+    fake.loading = True
+    async with watching(entry(fake)) as watched:
+        await watched.until_state(State.LOADING)
+        assert (looks(fake, "/props"), watched.deaths) == (0, [])
+        fake.loading = False
+        await watched.until_state(State.SERVING)
+
+
+@pytest.mark.parametrize(
+    "sight",
+    [
+        behave.error(500, "no", "server_error"),
+        behave.not_json(status=404),
+        behave.broken_head(),
+        behave.reset_before_head(),
+    ],
+    ids=["500", "404", "not HTTP", "reset"],
+)
+async def test_a_look_at_something_else_puts_it_out(fake: FakeInstance, sight: Behaviour) -> None:
+    async with watching(entry(fake)) as watched:
+        await watched.until_state(State.SERVING)
+        fake.on["/health"] = sight
+        await watched.until_state(State.EJECTED)
+        del fake.on["/health"]
+        await watched.until_state(State.SERVING)
+
+
+@pytest.mark.parametrize(
+    "props",
+    [behave.error(404, "no", "not_found_error"), behave.not_json(), behave.reset_before_head(), behave.not_json(b"{}")],
+    ids=["404", "web page", "reset", "no slots"],
+)
+async def test_without_facts_an_instance_serves_only_with_slots_from_the_registry(
+    fake: FakeInstance, props: Behaviour, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.on["/props"] = props
+    async with watching(entry(fake)) as watched:
+        await watched.until_state(State.EJECTED)
+        assert watched.fleet.view.rows["one"].free == 0
+    async with watching(entry(fake, slots=2)) as watched:
+        await watched.until_state(State.SERVING)
+        assert watched.fleet.view.rows["one"].free == 2
+    assert "Traceback" not in caplog.text
+
+
+async def test_what_an_instance_lacks_is_said_with_its_fix_and_not_at_every_look(
+    fake: FakeInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.on["/props"] = behave.not_json(b"{}")
+    with caplog.at_level("WARNING", "llama_router"):
+        async with watching(entry(fake)) as watched:
+            await watched.until(lambda: looks(fake, "/props") >= 4)
+    said = [record.getMessage() for record in caplog.records]
+    assert "set slots in the registry" in said[0]
+    assert len(said) == 1
+
+
+async def test_a_look_brings_the_instances_own_key(fake: FakeInstance) -> None:
+    fake.api_key = "inner"
+    async with watching(entry(fake, api_key="inner")) as watched:
+        await watched.until_state(State.SERVING)
+        assert {seen.header("authorization") for seen in fake.requests} == {"Bearer inner"}
+
+
+async def test_a_wrong_key_is_said_with_its_fix(fake: FakeInstance, caplog: pytest.LogCaptureFixture) -> None:
+    fake.api_key = "inner"
+    with caplog.at_level("WARNING", "llama_router"):
+        async with watching(entry(fake, api_key="wrong")) as watched:
+            await watched.until_state(State.EJECTED)
+    assert "instance one wants a key" in caplog.text
+    assert "wrong" not in caplog.text.replace("wrong_", "")
+    assert "inner" not in caplog.text
+
+
+async def test_a_doubtful_instance_is_looked_at_now(fake: FakeInstance) -> None:
+    async with watching(entry(fake), every_s=60.0) as watched:
+        await watched.until_state(State.SERVING)
+        fake.stop()
+        watched.poll.suspect("one")
+        await watched.until(lambda: watched.state() is State.EJECTED, within_s=1)
+        watched.poll.suspect("nobody")
+
+
+async def test_a_doubt_that_comes_during_a_look_is_not_forgotten(fake: FakeInstance) -> None:
+    async with watching(entry(fake), every_s=60.0) as watched:
+        await watched.until_state(State.SERVING)
+        fake.on["/health"] = _slow_health
+        watched.poll.suspect("one")
+        await watched.until(lambda: looks(fake, "/health") == 2)
+        watched.poll.suspect("one")  # the look under way began before whatever is suspected now
+        await watched.until(lambda: looks(fake, "/health") == 3, within_s=2)
+
+
+async def _slow_health(turn: Turn) -> None:
+    await asyncio.sleep(0.1)
+    await turn.json(200, {"status": "ok"})
+
+
+async def test_a_slow_instance_does_not_keep_the_others_waiting(fake: FakeInstance) -> None:
+    with FakeInstance() as slow:
+        slow.on["/health"] = behave.stall_before_head()
+        async with watching(entry(slow), entry(fake, "two")) as watched:
+            await watched.until(lambda: watched.state("two") is State.SERVING, within_s=1)
+            await watched.until(lambda: looks(fake, "/health") >= 5)
+            await watched.until_state(State.EJECTED)
+
+
+async def test_when_the_poll_ends_nothing_goes_on(fake: FakeInstance) -> None:
+    tasks = len(asyncio.all_tasks())
+    async with watching(entry(fake)) as watched:
+        await watched.until_state(State.SERVING)
+        assert len(asyncio.all_tasks()) > tasks
+    assert len(asyncio.all_tasks()) == tasks
+    await asyncio.to_thread(fake.wait_idle)
+    assert watched.poll.looks_failed == 0

@@ -1,0 +1,223 @@
+"""Decisions become leases: in order, never one too many, and back again on every path."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from router.admit.desk import Desk, Ticket
+from router.balance.policy import Call, choose
+from router.clock import monotonic_s
+from router.config.schema import InstanceEntry, ModelEntry, RouterFile
+from router.errors import ClientGone, NoInstance, Overloaded
+from router.fleet.fleet import Fleet
+from router.fleet.health import Event
+from router.fleet.registry import build
+from router.relay.admission import Admission
+from tests.rig import behave
+from tests.rig.legality import check
+from tests.test_app import Stage, Wire, answered, as_bytes, ask, eventually, text_of
+
+pytestmark = pytest.mark.anyio
+
+
+class Desked:
+    """An admission over instances that serve, and tickets for it."""
+
+    def __init__(self, *, slots: int = 1, instances: int = 1, max_waiting: int | None = None) -> None:
+        entries = [InstanceEntry(url=f"http://h{at}:1", id=f"i{at}", slots=slots) for at in range(instances)]
+        self.fleet = Fleet(build(RouterFile(models={"m": ModelEntry(instances=tuple(entries))})))
+        self.admission = Admission(self.fleet, Desk(choose=choose, max_waiting=max_waiting))
+        self._number = 0
+        for entry in entries:
+            self.fleet.observe(entry.instance_id, Event.ANSWERED, 0.0)
+
+    def ticket(self, patience_s: float = 60.0, excluded: frozenset[str] = frozenset()) -> Ticket:
+        self._number += 1
+        now_s = monotonic_s()
+        call = Call(pool="m", affinity=self._number, excluded=excluded)
+        return Ticket(number=self._number, call=call, arrived_s=now_s, deadline_s=now_s + patience_s)
+
+    @property
+    def busy(self) -> int:
+        return sum(row.busy for row in self.fleet.view.rows.values())
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_free_slot_is_given_at_once_and_comes_back() -> None:
+    desked = Desked()
+    grant = await desked.admission.admit(desked.ticket())
+    assert (grant.lease.instance_id, grant.waited, desked.busy) == ("i0", False, 1)
+    desked.admission.give_back(grant.lease)
+    desked.admission.give_back(grant.lease)
+    assert desked.busy == 0
+
+
+async def test_those_who_wait_are_served_in_the_order_in_which_they_came() -> None:
+    desked = Desked()
+    first = await desked.admission.admit(desked.ticket())
+    served: list[int] = []
+
+    async def wait(number: int, ticket: Ticket) -> None:
+        grant = await desked.admission.admit(ticket)
+        assert grant.waited
+        assert desked.busy == 1
+        served.append(number)
+        await turns(1)
+        desked.admission.give_back(grant.lease)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(10):
+            group.create_task(wait(number, desked.ticket()))
+        await turns()
+        assert desked.admission.waiting("m") == 10
+        desked.admission.give_back(first.lease)
+    assert served == list(range(10))
+    assert (desked.busy, desked.admission.waiting("m")) == (0, 0)
+
+
+async def test_many_calls_never_hold_more_leases_than_there_are_slots() -> None:
+    desked = Desked(slots=3, instances=2)
+    most = 0
+
+    async def call() -> None:
+        nonlocal most
+        grant = await desked.admission.admit(desked.ticket())
+        most = max(most, *(row.busy for row in desked.fleet.view.rows.values()))
+        await turns(3)
+        desked.admission.give_back(grant.lease)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(100):
+            group.create_task(call())
+    assert (most, desked.busy) == (3, 0)
+
+
+async def test_who_has_waited_too_long_is_told_so() -> None:
+    desked = Desked()
+    await desked.admission.admit(desked.ticket())
+    with pytest.raises(Overloaded, match=r"no slot of m came free within 0\.05 s"):
+        await desked.admission.admit(desked.ticket(patience_s=0.05))
+    assert desked.admission.waiting("m") == 0
+
+
+async def test_when_too_many_wait_the_next_is_refused_at_once() -> None:
+    desked = Desked(max_waiting=0)
+    await desked.admission.admit(desked.ticket())
+    with pytest.raises(Overloaded, match="every slot of m is taken"):
+        await desked.admission.admit(desked.ticket())
+
+
+async def test_when_the_last_instance_goes_those_who_wait_are_told() -> None:
+    desked = Desked()
+    await desked.admission.admit(desked.ticket())
+    waiting = asyncio.ensure_future(desked.admission.admit(desked.ticket()))
+    await turns()
+    desked.fleet.observe("i0", Event.REFUSED, 1.0)
+    desked.admission.ask()
+    with pytest.raises(NoInstance, match="no instance of m is serving"):
+        await waiting
+    with pytest.raises(NoInstance):
+        await desked.admission.admit(desked.ticket())
+
+
+async def test_who_was_failed_by_all_is_told_that() -> None:
+    desked = Desked()
+    with pytest.raises(NoInstance, match="has failed it"):
+        await desked.admission.admit(desked.ticket(excluded=frozenset({"i0"})))
+
+
+async def test_a_ticket_that_is_withdrawn_ends_its_wait_and_costs_nobody_a_slot() -> None:
+    desked = Desked()
+    first = await desked.admission.admit(desked.ticket())
+    left, stays = desked.ticket(), desked.ticket()
+    leaving = asyncio.ensure_future(desked.admission.admit(left))
+    staying = asyncio.ensure_future(desked.admission.admit(stays))
+    await turns()
+    desked.admission.withdraw(left)
+    desked.admission.withdraw(left)
+    with pytest.raises(ClientGone):
+        await leaving
+    desked.admission.give_back(first.lease)
+    desked.admission.give_back((await staying).lease)
+    assert desked.busy == 0
+
+
+async def test_a_wait_that_is_cancelled_in_the_moment_of_its_grant_gives_the_slot_back() -> None:
+    for turns_before in range(4):
+        desked = Desked()
+        first = await desked.admission.admit(desked.ticket())
+        waiting = asyncio.ensure_future(desked.admission.admit(desked.ticket()))
+        await turns()
+        desked.admission.give_back(first.lease)
+        await turns(turns_before)
+        if waiting.done():
+            desked.admission.give_back(waiting.result().lease)
+        else:
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        assert (desked.busy, desked.admission.waiting("m")) == (0, 0)
+
+
+# ---------------------------------------------------------------- from outside
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Stage]:
+    with Stage(instances=1, glass=True, fake={"slots": 1}) as stage:
+        yield stage
+
+
+@pytest.fixture
+def stage(shared: Stage) -> Iterator[Stage]:
+    yield shared
+    shared.at_rest()
+
+
+def waiting(stage: Stage) -> int:
+    return int(stage.fleet()["models"][0]["waiting"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_the_line_never_reaches_an_instance(stage: Stage, stream: bool) -> None:
+    holding = stage.planned(behave.stall_before_head())
+    left, stays = stage.planned(), stage.planned()
+    with ThreadPoolExecutor() as threads, Wire(stage.router.port) as holder:
+        holder.send(as_bytes(ask(holding)))
+        eventually(lambda: stage.seen(holding))
+        with Wire(stage.router.port) as wire:
+            wire.send(as_bytes(ask(left, stream=stream)))
+            eventually(lambda: waiting(stage) == 1)
+            call = threads.submit(stage.post, ask(stays, stream=stream))
+            eventually(lambda: waiting(stage) == 2)
+        eventually(lambda: waiting(stage) == 1, within_s=1)
+        holder.sock.shutdown(2)
+        response = call.result()
+    text = check(response.content, "native").text if stream else response.json()["content"][0]["text"]
+    assert text == text_of(stays)
+    assert stage.seen(left) == []
+    assert response.headers["x-router-decision"].startswith("place after wait")
+
+
+def test_calls_that_wait_are_answered_in_their_order(stage: Stage) -> None:
+    nonces = [stage.planned() for _ in range(6)]
+    holding = stage.planned(behave.stall_before_head())
+    with ThreadPoolExecutor() as threads, Wire(stage.router.port) as holder:
+        holder.send(as_bytes(ask(holding)))
+        eventually(lambda: stage.seen(holding))
+        calls = []
+        for count, nonce in enumerate(nonces, 1):
+            calls.append(threads.submit(stage.post, ask(nonce)))
+            eventually(lambda count=count: waiting(stage) == count)  # type: ignore[misc]  # bound to this turn
+        stage.fakes[0].release()
+        answered(holder.answer(), holding)
+        for call, nonce in zip(calls, nonces, strict=True):
+            answered(call.result(), nonce)
+    order = [seen for seen in stage.plan.calls if any(seen in stage.seen(nonce) for nonce in nonces)]
+    assert order == [stage.seen(nonce)[0] for nonce in nonces]
