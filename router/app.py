@@ -76,7 +76,7 @@ class Router:
         self._keys = Keys(keys)
         self._pools = Pools(connect_s=file.deadlines.connect_s)
         running = Running()
-        self._poll = Poll(fleet, file.poll, changed=admission.ask, died=running.instance_died)
+        self._poll = Poll(fleet, file.poll, changed=admission.ask, died=running.instance_died, runs_at=running.at)
         self._corridor = Corridor(
             fleet=fleet,
             admission=admission,
@@ -125,7 +125,7 @@ class Router:
         self._keys.replace(keys)
         self._file = file
         self._apply(file)
-        self._poll.adopt(file.poll, new, gone)
+        self._poll.adopt(file.poll, gone)
         self._pools.forget(gone)
         self._admission.ask()
         report = ReloadReport(added=tuple(one.id for one in new), removed=tuple(gone), needs_restart=restart)
@@ -137,6 +137,11 @@ class Router:
     def stop_taking_calls(self) -> None:
         """From now on /readyz says no and new calls get 503; running ones go on."""
         self._corridor.calls.stopping = True
+
+    @property
+    def shutdown_grace_s(self) -> float:
+        """How long running calls may go on after that."""
+        return self._file.deadlines.shutdown_grace_s
 
     @property
     def calls_under_way(self) -> int:

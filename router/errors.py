@@ -11,8 +11,8 @@
     │   └── ModelNotFound         no such model; says which names are near      client    404
     ├── MethodNotAllowed          the path exists, the method does not          client    405
     ├── NotSupported              a route that we know and do not offer         router    501
-    ├── RateLimited               this key has too much under way               client    429
     ├── Overloaded                held too long or no room to wait              router    529
+    │   ├── RateLimited           this key has too much under way               client    429
     │   ├── NoInstance            nobody in the pool can serve now              router    503
     │   └── ShuttingDown          told to stop; another router, or later        router    503
     ├── ClientGone                the client left; nobody is there to be told   client    499

@@ -41,7 +41,7 @@ def run(config: Path, *, listen: str | None, err: TextIO, env: Mapping[str, str]
         return 1
     set_up_logging(file.log.level)
     router = build(file, keys, load=load, files=[config])
-    server = _Server(_uvicorn_config(router), router, grace_s=file.deadlines.shutdown_grace_s)
+    server = _Server(_uvicorn_config(router), router)
     host, port = listener.getsockname()[:2]
     print(f"llama-router answers on http://{f'[{host}]' if ':' in host else host}:{port}", file=err, flush=True)
     if keys is None:
@@ -62,10 +62,9 @@ def _cannot_read(error: OSError, config: Path) -> str:
 class _Server(uvicorn.Server):
     """uvicorn's server, which goes on answering while running calls finish, and ends well when it is told to end."""
 
-    def __init__(self, config: uvicorn.Config, router: Router, *, grace_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, router: Router) -> None:
         super().__init__(config)
         self._router = router
-        self._grace_s = grace_s
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -93,7 +92,7 @@ class _Server(uvicorn.Server):
         """
         loop = asyncio.get_running_loop()
         self._router.stop_taking_calls()
-        until_s = loop.time() + self._grace_s
+        until_s = loop.time() + self._router.shutdown_grace_s
         # A flag that a signal handler sets and two conditions besides: an Event would need a waker for each.
         while self._router.calls_under_way and loop.time() < until_s and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

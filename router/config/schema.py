@@ -150,7 +150,7 @@ class Deadlines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The longest silence inside a streamed answer. Default 75s: llama-server writes a comment every 30s,
     so two are missing by then. Raise it if the server's --sse-ping-interval is longer."""
     call_s: Seconds = field(name="call", default=3600.0)
-    """One whole call, queueing excluded. Default 1h."""
+    """One whole call, waiting included. Default 1h."""
     hold_s: Seconds = field(name="hold", default=10.0)
     """How long a streaming client hears nothing before it gets status 200 and a ping. Default 10s. Until
     then a failure keeps its real status; longer than the client's read timeout makes it hang up."""

@@ -6,7 +6,7 @@ from router.errors import NotFound
 from router.fleet.health import SOFT, Event, State, step
 from router.fleet.instance import Facts, Instance, InstanceId
 from router.fleet.registry import Registry
-from router.fleet.seat import Closing, Seat
+from router.fleet.seat import Asked, Closing, Seat
 from router.fleet.view import FleetView, Row
 
 # How long a slot may stay closing when the instance does not say that it is free. llama-server looks at its sockets
@@ -19,22 +19,28 @@ UNBEGUN_S = 1.0
 class Lease:
     """Our claim on one slot of one instance. Whoever holds it ends it once, on every path."""
 
-    __slots__ = ("_fleet", "_seat", "began", "instance_id")
+    __slots__ = ("_began", "_fleet", "_seat", "_unread", "instance")
 
     def __init__(self, fleet: "Fleet", seat: Seat) -> None:
         self._fleet = fleet
         self._seat: Seat | None = seat
-        self.instance_id = seat.row.instance.id
-        self.began = False
+        self._began = self._unread = False
+        self.instance = seat.row.instance
 
     def __repr__(self) -> str:
-        return f"Lease({self.instance_id}, {'held' if self._seat else 'given back'})"
+        return f"Lease({self.instance.id}, {'held' if self._seat else 'given back'})"
 
     def begin(self) -> None:
         """The instance has started the call: its slot shows as processing from now on."""
-        if self._seat is not None and not self.began:
-            self.began = True
-            self._seat.begun += 1
+        if self._seat is not None and not self._began:
+            self._began = True
+            self._seat.began += 1
+
+    def reading(self, reads: bool) -> None:  # one state with two values
+        """Say whether the answer is being read; one that is not may be over at the instance without our seeing it."""
+        if self._seat is not None and self._unread is reads:
+            self._unread = not reads
+            self._seat.unread += 1 if self._unread else -1
 
     def give_back(self) -> None:
         """The call is over at the instance too. Doing it twice is harmless: the second time does nothing."""
@@ -42,15 +48,16 @@ class Lease:
 
     def close(self, now_s: float) -> None:
         """The call is over for us, and the instance may still be busy with it: the slot is not free yet."""
-        settle_from_s = now_s if self.began else now_s + UNBEGUN_S
+        settle_from_s = now_s if self._began else now_s + UNBEGUN_S
         self._end(Closing(settle_from_s=settle_from_s, until_s=now_s + CLOSING_S))
 
     def _end(self, closing: Closing | None) -> None:
+        self.reading(True)
         seat, self._seat = self._seat, None
         if seat is None:
             return
-        if self.began:
-            seat.begun -= 1
+        if self._began:
+            seat.ended += 1
         if closing is not None:
             seat.closing.append(closing)
         seat.row = _with_counts(seat.row, seat.row.busy - 1, len(seat.closing))
@@ -67,6 +74,7 @@ class Fleet:
         self._seats: dict[InstanceId, Seat] = {}
         self._rows: dict[InstanceId, Row] = {}
         self._moved: dict[InstanceId, str] = {}
+        self._departed: list[Seat] = []
         self._adopt(registry)
 
     def __repr__(self) -> str:
@@ -94,24 +102,39 @@ class Fleet:
         """The instances that have slots which are closing."""
         return [id_ for id_, row in self._rows.items() if row.closing]
 
-    def settle_closing(self, instance_id: InstanceId, now_s: float, *, processing: int | None = None) -> bool:
+    def asking(self, instance_id: InstanceId, now_s: float) -> Asked:
+        """Note what is known just before an instance is asked how much it processes; for `settle_closing`."""
+        seat = self._seats.get(instance_id)
+        return Asked(at_s=now_s, began=seat.began if seat else 0)
+
+    def settle_closing(
+        self, instance_id: InstanceId, now_s: float, *, asked: Asked | None = None, processing: int | None = None
+    ) -> bool:
         """Free closing slots; True when any became free.
 
-        All of them when the instance says that it processes no more calls than those of ours that have begun (a call on
-        its way may already show, so the count can only err towards waiting); else those whose time is up. `processing`
-        None: it did not say.
+        Those whose time is up; and, when the instance has said how much it processes, those that cannot be in that
+        number: calls of ours that had begun when it was asked, are not over now and are being read were surely in it.
+        Every doubt errs towards waiting. While it is out nothing is up: a suspended process keeps what it had.
         """
         seat = self._seats.get(instance_id)
         if seat is None or not seat.closing:
             return False
-        idle = processing is not None and processing <= seat.begun
-        left = [one for one in seat.closing if one.until_s > now_s and not (idle and one.settle_from_s <= now_s)]
+        left = seat.closing
+        if seat.row.health.state is not State.EJECTED:
+            left = [one for one in left if one.until_s > now_s]
+        if asked is not None and processing is not None:
+            surely_ours = max(0, asked.began - seat.ended - seat.unread)
+            may_be_busy = max(0, processing - surely_ours)
+            left = _without(left, len(left) - may_be_busy, asked.at_s)
         if len(left) == len(seat.closing):
             return False
-        seat.closing = left
-        seat.row = _with_counts(seat.row, seat.row.busy, len(left))
-        self._rows[instance_id] = seat.row
+        self._set_closing(seat, left)
         return True
+
+    def _set_closing(self, seat: Seat, closing: list[Closing]) -> None:
+        seat.closing = closing
+        seat.row = _with_counts(seat.row, seat.row.busy, len(closing))
+        self.publish(seat)
 
     # ------------------------------------------------------------ health and facts
 
@@ -125,7 +148,17 @@ class Fleet:
         if health is not before:
             seat.row = msgspec.structs.replace(seat.row, health=health)
             self._rows[instance_id] = seat.row
+            self._follow(seat, event, before.state, now_s)
         return before.state, health.state
+
+    def _follow(self, seat: Seat, event: Event, before: State, now_s: float) -> None:
+        """What a change of health means for slots that are closing."""
+        if event is Event.REFUSED:
+            self._set_closing(seat, [])  # the process is gone, and what it was busy with too
+        elif before is State.EJECTED and seat.row.health.state is State.PROBATION:
+            # It was suspended or hung and has what it had: the time for it to notice begins now.
+            later = [Closing(settle_from_s=one.settle_from_s, until_s=now_s + CLOSING_S) for one in seat.closing]
+            self._set_closing(seat, later)
 
     def learn(self, instance_id: InstanceId, facts: Facts) -> Event:
         """Take what /props says; returns ANSWERED, SLEEPS, or SWAPPED when another model answers than before.
@@ -196,8 +229,8 @@ class Fleet:
     def adopt(self, registry: Registry) -> tuple[list[Instance], list[InstanceId]]:
         """Take a new registry; returns the instances that are new and the ids that are gone.
 
-        An instance whose id and address stayed keeps health, facts and leases. One with another address is a new one;
-        what still runs at the old one is finished there.
+        A process that stayed keeps health, facts and leases, whatever it is called now. One with another address is a
+        new one; what still runs at the old one is finished there.
         """
         before = {id_: seat.row.instance for id_, seat in self._seats.items()}
         self._adopt(registry)
@@ -207,17 +240,24 @@ class Fleet:
         return new, gone
 
     def _adopt(self, registry: Registry) -> None:
+        known = [*self._seats.values(), *self._departed]
         seats: dict[InstanceId, Seat] = {}
         for id_, instance in registry.instances.items():
-            seat = self._seats.get(id_)
-            if seat is not None and instance.same_process(seat.row.instance):
-                known = seat.row.facts.slots if seat.row.facts else 0
-                seat.row = msgspec.structs.replace(seat.row, instance=instance, slots=instance.slots or known)
+            seat = next((one for one in known if one.row.instance.same_process(instance)), None)
+            if seat is not None:
+                slots = instance.slots or (seat.row.facts.slots if seat.row.facts else 0)
+                seat.row = msgspec.structs.replace(seat.row, instance=instance, slots=slots)
             else:
                 seat = Seat(instance)
-                self._moved.pop(id_, None)
             seats[id_] = seat
-        self._moved = {id_: pool for id_, pool in self._moved.items() if id_ in seats and pool in registry.pools}
+        stay = set(map(id, seats.values()))
+        # One that left while calls run there may come back before they are over; its slots are not free then.
+        self._departed = [seat for seat in known if id(seat) not in stay and seat.in_use]
+        self._moved = {
+            id_: pool
+            for id_, pool in self._moved.items()
+            if id_ in seats and seats[id_] is self._seats.get(id_) and pool in registry.pools
+        }
         self._seats = seats
         self._rows = {id_: seat.row for id_, seat in seats.items()}
         self.view = FleetView(registry=registry, rows=self._rows, members={})
@@ -238,3 +278,14 @@ class Fleet:
 def _with_counts(row: Row, busy: int, closing: int) -> Row:
     # Built by hand: structs.replace costs four times as much, and this runs twice a call.
     return Row(instance=row.instance, health=row.health, facts=row.facts, slots=row.slots, busy=busy, closing=closing)
+
+
+def _without(closing: list[Closing], count: int, asked_s: float) -> list[Closing]:
+    """Drop up to `count` of those that the answer to a question asked then can speak of, the oldest first."""
+    left = []
+    for one in closing:
+        if count > 0 and one.settle_from_s <= asked_s:
+            count -= 1
+        else:
+            left.append(one)
+    return left

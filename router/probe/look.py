@@ -57,10 +57,10 @@ class Looker:
             case _:
                 return Event.BROKE
 
-    async def props(self) -> tuple[int, Facts | None]:
-        """The status (0: no answer) and what it says of itself."""
+    async def props(self) -> tuple[Page, Facts | None]:
+        """The answer, and what it says of itself."""
         page = await self._get("/props")
-        return page.status, read_props(page.body) if page.status == 200 else None
+        return page, read_props(page.body) if page.status == 200 else None
 
     async def pulse(self) -> Pulse | None:
         """What is going on in it: /metrics where it is on, else /slots; None when neither tells.

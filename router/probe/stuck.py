@@ -16,6 +16,10 @@ class StuckWatch:
     def __repr__(self) -> str:
         return f"StuckWatch({self._decodes} decodes)"
 
+    def rest(self) -> None:
+        """Nothing runs there at present: what was seen before says nothing of the next call."""
+        self._decodes = None
+
     def look(self, pulse: Pulse, now_s: float) -> bool:
         """Take a pulse; True when slots have been busy for `STUCK_S` while nothing was decoded."""
         if pulse.processing == 0 or pulse.decodes is None or pulse.decodes != self._decodes:

@@ -49,14 +49,16 @@ class Attempt:
     def __init__(self, instance: Instance, *, deadlines: Deadlines, started_s: float) -> None:
         """`started_s`: when the call began; its whole time is bounded, whatever the number of attempts.
 
-        Two callbacks may be set: `on_begun`, when the head of a stream comes, which is when its slot starts; and
-        `on_committed`, when the first event of a stream or a whole plain answer has come.
+        Callbacks may be set: `on_begun`, when the head of a stream comes, which is when its slot starts; and
+        `on_committed`, when the first event of a stream or a whole plain answer has come; `on_reading`, when reading
+        stops for a slow client (False) and goes on (True).
         """
         self.instance = instance
         self.first_event_s: float | None = None
         self.last_event_s: float | None = None
         self.on_begun: Callable[[], None] = _nothing
         self.on_committed: Callable[[], None] = _nothing
+        self.on_reading: Callable[[bool], None] = _nothing
         self._deadlines = deadlines
         self._ends_s = started_s + deadlines.call_s
         self._phase: Phase = "head"
@@ -115,7 +117,7 @@ class Attempt:
     def abandon(self, error: RouterError) -> None:
         """End it from outside: the client has gone, or the instance was found dead. Upstream is closed at once."""
         self._abandoned = error
-        self._finish(error)
+        self._finish(None if self._whole else error)
 
     @property
     def plain(self) -> bool:
@@ -253,6 +255,7 @@ class Attempt:
                 self._connection.resume()
             else:
                 self._connection.pause()
+            self.on_reading(can_write)
         self._paused = not can_write
 
     # ------------------------------------------------------------ deadlines
@@ -301,5 +304,5 @@ class Attempt:
         return UpstreamBroke(f"instance {self.instance.id} {what}", instance_id=self.instance.id)
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """Nobody wants to know."""

@@ -33,6 +33,10 @@ class Running:
         """It is over."""
         self._attempts[attempt.instance.id].discard(attempt)
 
+    def at(self, instance_id: InstanceId) -> bool:
+        """Attempts are under way there."""
+        return bool(self._attempts.get(instance_id))
+
     def instance_died(self, instance_id: InstanceId, error: Callable[[], RouterError]) -> None:
         """End the calls there that have shown nothing yet: they can be served elsewhere.
 

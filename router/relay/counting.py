@@ -6,7 +6,7 @@ llama-server counts on its HTTP threads, at once, even when every slot is busy; 
 import msgspec
 
 from router.balance.affinity import affinity
-from router.balance.policy import Call, Refuse, choose, word
+from router.balance.policy import Call, choose, word
 from router.clock import monotonic_s
 from router.errors import NoInstance, UpstreamBroke, UpstreamFailed
 from router.fleet.instance import Instance
@@ -44,7 +44,7 @@ class CountTokens(Exchange):
         self._link.watch(on_gone=self._on_gone)
         call = Call(pool=pool.name, affinity=affinity(pool.name, session_of(self._link.headers), head))
         decision = choose(call, self._corridor.fleet.view)
-        if isinstance(decision.verdict, Refuse):
+        if not decision.ranking:
             raise NoInstance(f"no instance of {pool.name} is serving at present", retry_after_s=5)
         last_error: UpstreamFailed | None = None
         for candidate in decision.ranking[:MAX_ATTEMPTS]:

@@ -66,7 +66,18 @@ class Exchange:
     endpoint = "messages"
     path = b"/v1/messages"
 
-    __slots__ = ("_attempt", "_caller", "_client", "_corridor", "_link", "_notes", "_sent", "_ticket", "_weighed_bytes")
+    __slots__ = (
+        "_attempt",
+        "_caller",
+        "_client",
+        "_corridor",
+        "_link",
+        "_notes",
+        "_sent",
+        "_stopped",
+        "_ticket",
+        "_weighed_bytes",
+    )
 
     def __init__(self, corridor: Corridor, link: CallLink, caller: Caller) -> None:
         self._corridor = corridor
@@ -77,6 +88,7 @@ class Exchange:
         self._ticket: Ticket | None = None
         self._attempt: Attempt | None = None
         self._sent = False
+        self._stopped: RouterError | None = None
         self._weighed_bytes = 0
 
     def __repr__(self) -> str:
@@ -194,17 +206,17 @@ class Exchange:
         self._ticket = ticket
         grant = await corridor.admission.admit(ticket)
         self._ticket = None
-        id_ = grant.lease.instance_id
+        instance = grant.lease.instance
         self._sent = False
         try:
-            notes.granted(monotonic_s(), id_, word(grant.decision.verdict))
-            self._check_client()
-            await self._send_to(corridor.fleet.view.rows[id_].instance, head, pool, outgoing, grant)
+            notes.granted(monotonic_s(), instance.id, word(grant.decision.verdict))
+            self._check_stopped()
+            await self._send_to(instance, head, pool, outgoing, grant)
         except (ClientGone, ShuttingDown, UpstreamBroke, UpstreamTimedOut, asyncio.CancelledError):
             # Over for us; the instance may not have noticed yet, and would make the next call wait inside it.
             if self._sent:
                 corridor.admission.close(grant)
-                corridor.closing(id_)
+                corridor.closing(instance.id)
             raise
         finally:
             corridor.admission.give_back(grant)
@@ -223,6 +235,7 @@ class Exchange:
         body = with_model(outgoing.body, upstream_model) if upstream_model else outgoing.body
         attempt = Attempt(instance, deadlines=corridor.settings.deadlines, started_s=notes.started_s)
         attempt.on_begun = grant.lease.begin
+        attempt.on_reading = grant.lease.reading
         attempt.on_committed = lambda: corridor.observe(instance.id, Event.CALL_BEGAN)
         about = _about(instance, notes, grant.decision, waited=grant.waited)
         stream: NativeStream | None = None
@@ -261,7 +274,8 @@ class Exchange:
         self._stop(ClientGone("the client closed its connection"))
 
     def _stop(self, error: RouterError) -> None:
-        """End the call with this error, wherever it is."""
+        """End the call with this error, wherever it is; between two places it finds out at the next."""
+        self._stopped = error
         if self._ticket is not None:
             self._corridor.admission.withdraw(self._ticket, error)
         if self._attempt is not None:
@@ -271,9 +285,9 @@ class Exchange:
         if self._attempt is not None:
             self._attempt.writable(can_write)
 
-    def _check_client(self) -> None:
-        if self._link.gone:
-            raise ClientGone("the client closed its connection")
+    def _check_stopped(self) -> None:
+        if self._stopped is not None:
+            raise self._stopped
 
     def _learn(self, error: UpstreamFailed) -> None:
         """Tell the fleet what this call saw of an instance; a doubtful case is looked at by the poll, now."""

@@ -118,7 +118,9 @@ class ClientStream:
             self._link.end()
 
     def fail(self, type_: str, message: str) -> None:
-        """End a begun stream with its one error event."""
+        """End a begun stream with its one error event; one that has ended stays as it is."""
+        if self._ended:
+            return
         self.write(error_event(type_, message, self._request_id))
         self.end()
 

@@ -13,10 +13,14 @@ from router.wire.reading import read
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """The fields of llama-server's error object; the last two only with `exceed_context_size_error`."""
+    """The fields of llama-server's error object; the last two only with `exceed_context_size_error`.
+
+    `code`: the status that it would have had; in a stream there is no other.
+    """
 
     message: str = ""
     type: str = ""
+    code: int = 0
     n_prompt_tokens: int | None = None
     n_ctx: int | None = None
 
@@ -67,7 +71,9 @@ def to_error(status: int, fault: Fault, *, instance_id: str) -> RouterError:
     if fault.type == "exceed_context_size_error" and fault.n_prompt_tokens and fault.n_ctx:
         # The words that Claude Code looks for before it compacts a conversation.
         return RequestInvalid(f"prompt is too long: {fault.n_prompt_tokens} tokens > {fault.n_ctx} maximum")
-    if status == 503 and (fault.type == "unavailable_error" or "loading" in text.lower()):
+    if (status == 503 or (status == 200 and fault.code == 503)) and (
+        fault.type == "unavailable_error" or "loading" in text.lower()
+    ):
         return UpstreamLoading(f"instance {instance_id} is loading its model", instance_id=instance_id)
     if status in {401, 403}:
         return UpstreamAnswered(
@@ -84,5 +90,5 @@ def to_error(status: int, fault: Fault, *, instance_id: str) -> RouterError:
         instance_id=instance_id,
         status=status,
         # 500 is llama-server's word for a request that it could not handle, and its twin would say the same.
-        retryable=status in {404, 429, 501, 502, 503, 504},
+        retryable=(fault.code if status == 200 else status) in {404, 429, 501, 502, 503, 504},
     )
