@@ -108,17 +108,17 @@ class ClientLink(RequestResponseCycle):
 
     def write(self, data: bytes) -> None:
         """Send one chunk."""
-        if not self.disconnected:
+        if not self.disconnected and not self.response_complete:
             self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._framed else data)
 
     def write_frame(self, frame: bytes) -> None:
         """Send one chunk that is framed already."""
-        if not self.disconnected:
+        if not self.disconnected and not self.response_complete:
             self.transport.write(frame if self._framed else frame[frame.index(b"\r\n") + 2 : -2])
 
     def end(self) -> None:
         """Send the last chunk."""
-        if not self.disconnected:
+        if not self.disconnected and not self.response_complete:
             if self._framed:
                 self.transport.write(b"0\r\n\r\n")
             self._complete()

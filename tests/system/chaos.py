@@ -15,7 +15,8 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -332,7 +333,8 @@ class Chaos:
             return self._router.open_files <= files + 4
 
         if not await self._until(closed, SETTLE_S):
-            report.leaked.append(f"open files: {files} before, {self._router.open_files} after")
+            left = ", ".join(sorted(sockets_of(self._router.pid)))
+            report.leaked.append(f"open files: {files} before, {self._router.open_files} after: {left}")
         report.states = {it["id"]: it["state"] for it in (await self._fleet())["instances"]}
         metrics = (await self._admin.get("/metrics")).text
         for line in metrics.splitlines():
@@ -341,15 +343,16 @@ class Chaos:
 
     def _read_log(self, log: str) -> None:
         """Failovers come from the records of the calls, faults from everything else."""
-        report = self.report
         lines = log.splitlines()
         for number, line in enumerate(lines):
             if line.startswith("{"):
                 self._read_record(line)
-            elif "Traceback" in line or " CRITICAL " in line:
-                report.faults.append("\n".join(lines[max(0, number - 1) : number + 40]))
-            elif "ERROR" in line and "the registry was not reloaded" not in line:
-                report.faults.append(line)
+            elif line.startswith("Traceback"):
+                frames = [*takewhile(lambda it: it.startswith(" "), lines[number + 1 :])]
+                end = number + 1 + len(frames)
+                self.report.faults.append("\n".join([lines[number - 1], *frames[-4:], *lines[end : end + 1]]))
+            elif ("ERROR" in line or "CRITICAL" in line) and "the registry was not reloaded" not in line:
+                self.report.faults.append(line)
 
     def _read_record(self, line: str) -> None:
         try:
@@ -362,6 +365,21 @@ class Chaos:
         self.report.failed_over += bool(failed) and record["outcome"] == "ok"
         if record.get("cause") == "router_error":
             self.report.faults.append(line)
+
+
+def sockets_of(pid: int) -> list[str]:
+    """The TCP sockets of a process: state and ports, as the kernel has them (proc(5); 01 established, 08 close wait)."""
+    inodes = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            inodes.add(file.readlink().name.removeprefix("socket:[").rstrip("]"))
+    found = []
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, state, *rest = line.split()
+        if rest[5] in inodes:
+            ports = [int(address.rpartition(":")[2], 16) for address in (local, remote)]
+            found.append(f"{ports[0]}->{ports[1]} state {state}")
+    return found
 
 
 def run(*, seconds: float, seed: int, defaults: bool = False) -> Report:
