@@ -14,8 +14,13 @@ Header = tuple[bytes, bytes]
 EXTENSION = "llama_router"
 
 # Sixteen digits that no other process has, and a count: unique, cheap, and in the order of arrival.
-_request_ids = (f"req_{secrets.token_hex(8)}{number:08x}" for number in itertools.count(1))
-new_request_id = _request_ids.__next__
+_PROCESS = secrets.token_hex(8)
+_numbers = itertools.count(1)
+
+
+def new_request_id() -> str:
+    """`req_` and 24 hex digits."""
+    return f"req_{_PROCESS}{next(_numbers):08x}"
 
 
 class ClientLink(RequestResponseCycle):

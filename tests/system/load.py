@@ -134,8 +134,6 @@ class Call:
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        if not head[0].startswith("HTTP/1.1 "):
-            self.raw = repr((head, await reader.read(500))).encode()
         pairs = [line.partition(": ") for line in head[1:] if line]
         self.headers = {name.lower(): value for name, _, value in pairs}
         self.head_s = time.monotonic()
@@ -274,13 +272,14 @@ class Deferred(msgspec.Struct):
 def watching_deferred(crowd: Crowd, ports: Sequence[int], every_s: float = 0.1) -> Iterator[Deferred]:
     """Read requests_deferred from every instance's /metrics, again and again."""
     seen = Deferred()
+    over = asyncio.Event()
 
     async def watch(port: int) -> None:
-        while True:
+        while not over.is_set():
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            page = await reader.read(-1)
-            writer.close()
+            with contextlib.closing(writer):
+                writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                page = await reader.read(-1)
             seen.most = max(seen.most, *map(int, re.findall(rb"requests_deferred (\d+)", page)))
             seen.samples += 1
             await asyncio.sleep(every_s)
@@ -288,6 +287,7 @@ def watching_deferred(crowd: Crowd, ports: Sequence[int], every_s: float = 0.1) 
     for port in ports:
         crowd.run(watch(port))
     yield seen
+    crowd.soon(over.set)
 
 
 def new_nonce() -> str:
