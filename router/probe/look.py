@@ -26,16 +26,20 @@ class Looker:
     """Asks one instance. A new connection for each question: whether the server still accepts them is part of it."""
 
     def __init__(self, instance: Instance, rules: PollRules) -> None:
+        self._instance = instance
         self._rules = rules
-        verify = ssl.create_default_context(cafile=instance.ca_file) if instance.tls else False
-        headers = {"authorization": f"Bearer {instance.api_key}"} if instance.api_key else {}
+        self._verify = ssl.create_default_context(cafile=instance.ca_file) if instance.tls else False
+        self._client = self._make_client()
+
+    def _make_client(self) -> httpx.AsyncClient:
+        key = self._instance.api_key
         # llama-server would close an idle connection between two looks anyway. The environment's proxies are for
         # other hosts.
-        self._client = httpx.AsyncClient(
-            base_url=instance.origin,
-            headers=headers,
-            timeout=rules.deadline_s,
-            verify=verify,
+        return httpx.AsyncClient(
+            base_url=self._instance.origin,
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            timeout=self._rules.deadline_s,
+            verify=self._verify,
             trust_env=False,
             limits=httpx.Limits(max_keepalive_connections=0),
         )
@@ -81,6 +85,10 @@ class Looker:
             async with asyncio.timeout(self._rules.deadline_s):
                 response = await self._client.get(path)
         except (httpx.TimeoutException, TimeoutError):
+            # httpcore 1.0.9 forgets a connection whose deadline falls into its opening or closing; its socket would
+            # stay open for ever. Only closing the whole client finds it.
+            await self._client.aclose()
+            self._client = self._make_client()
             return Page(0, Event.TIMED_OUT)
         except httpx.ConnectError:
             return Page(0, Event.REFUSED)

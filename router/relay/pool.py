@@ -26,6 +26,7 @@ class ConnectionPool:
         self._connect_s = connect_s
         self._idle: deque[UpstreamConnection] = deque()
         self._tls = _tls_context(instance)
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"ConnectionPool({self.instance.id}, {len(self._idle)} idle)"
@@ -82,8 +83,13 @@ class ConnectionPool:
         while self._idle and self._idle[0].idle_since_s <= limit_s:
             self._idle.popleft().close()
 
+    def close(self) -> None:
+        """Keep no connection any more; calls that still run on one finish, and then it is closed."""
+        self._closed = True
+        self.close_idle()
+
     def _put(self, connection: UpstreamConnection) -> None:
-        if connection.uses >= MAX_USES:
+        if self._closed or connection.uses >= MAX_USES:
             connection.close()
             return
         connection.idle_since_s = monotonic_s()
@@ -106,7 +112,7 @@ class Pools:
         if pool is None or pool.instance is not instance:
             # A reload makes new Instance values, and the key or the certificate may have changed with them.
             if pool is not None:
-                pool.close_idle()
+                pool.close()
             pool = self._pools[instance.id] = ConnectionPool(instance, connect_s=self.connect_s)
         return pool
 
@@ -115,7 +121,7 @@ class Pools:
         for id_ in gone:
             pool = self._pools.pop(id_, None)
             if pool is not None:
-                pool.close_idle()
+                pool.close()
 
     def close_idle(self, older_than_s: float = 0.0) -> None:
         """Close idle connections everywhere."""
