@@ -58,7 +58,8 @@ class Health(msgspec.Struct, frozen=True, gc=False):
     @property
     def takes_calls(self) -> bool:
         """It may be sent a call."""
-        return self.state in _TAKES_CALLS
+        state = self.state  # by identity: asked several times a call, and an enum's hash is a Python function
+        return state is State.SERVING or state is State.SLEEPING or state is State.PROBATION
 
     @property
     def hopeful(self) -> bool:
@@ -78,7 +79,6 @@ FORGIVEN_AFTER_S = 60.0
 # With a look every 2 s, about a quarter of a minute: a restart is over by then, a crash is known to be one.
 ABSENCES_UNTIL_GONE = 8
 
-_TAKES_CALLS = frozenset({State.SERVING, State.SLEEPING, State.PROBATION})
 _MAY_COME_BACK = frozenset({State.UNKNOWN, State.LOADING, State.EJECTED})
 _IN = (State.SERVING, State.SLEEPING, State.PROBATION)
 
@@ -111,6 +111,8 @@ def step(health: Health, event: Event, now_s: float, *, last: bool = False) -> H
 
     `last`: no other instance of one of its pools takes calls.
     """
+    if event is Event.CALL_BEGAN and health.state is State.SERVING and not health.failures:
+        return health  # every call that goes well
     counted = _count(health, event)
     state = _NEXT.get((health.state, event), health.state)
     if state is State.EJECTED and state is not health.state and not _is_out(counted, event, last=last):

@@ -28,6 +28,7 @@ TYPES = {
     405: "invalid_request_error",
     408: "timeout_error",
     413: "request_too_large",
+    429: "rate_limit_error",
     431: "invalid_request_error",
     499: "api_error",
     500: "api_error",

@@ -9,8 +9,10 @@ from router.fleet.registry import Pool, Registry
 from router.fleet.view import FleetView, Row
 
 
-def instance(id_: str, slots: int | None = None) -> Instance:
-    return Instance(id=id_, address="127.0.0.1", port=8080, authority="127.0.0.1:8080", slots=slots)
+def instance(id_: str, slots: int | None = None, *, at: str | None = None) -> Instance:
+    """An instance at an address of its own; `at` another instance's id: the same process under another name."""
+    address = f"{at or id_}.example"
+    return Instance(id=id_, address=address, port=8080, authority=f"{address}:8080", slots=slots)
 
 
 def registry(pools: Mapping[str, Iterable[str]], slots: int | None = None) -> Registry:
@@ -33,11 +35,22 @@ def fleet(pools: Mapping[str, Iterable[str]], slots: int | None = 1) -> Fleet:
     return made
 
 
-def row(id_: str, *, slots: int = 2, busy: int = 0, state: State = State.SERVING, facts: Facts | None = None) -> Row:
-    return Row(instance=instance(id_), health=Health(state=state), facts=facts, slots=slots, busy=busy)
+def row(
+    id_: str,
+    *,
+    slots: int = 2,
+    busy: int = 0,
+    closing: int = 0,
+    state: State = State.SERVING,
+    absences: int = 0,
+    facts: Facts | None = None,
+) -> Row:
+    health = Health(state=state, absences=absences)
+    return Row(instance=instance(id_), health=health, facts=facts, slots=slots, busy=busy, closing=closing)
 
 
 def view(*rows: Row, pool: str = "m") -> FleetView:
     """One pool of these rows, in this order."""
     ids = [it.instance.id for it in rows]
-    return FleetView(registry=registry({pool: ids}), rows={it.instance.id: it for it in rows})
+    known = registry({pool: ids})
+    return FleetView(registry=known, rows={it.instance.id: it for it in rows}, members={pool: tuple(ids)})

@@ -29,5 +29,5 @@ def test_a_repr_shows_neither_key_nor_address() -> None:
 def test_facts_that_were_not_told_are_none() -> None:
     facts = Facts(slots=1)
     assert (None, None, None, False, None, None) == (
-        facts.ctx_tokens, facts.alias, facts.build, facts.vision, facts.tools, facts.thinking,
+        facts.ctx_tokens, facts.model, facts.build, facts.vision, facts.tools, facts.thinking,
     )  # fmt: skip

@@ -17,10 +17,12 @@ NAMES = {
     "llama_router_call_seconds": ("histogram", {"endpoint", "model", "instance"}),
     "llama_router_tokens": ("counter", {"endpoint", "model", "instance", "kind"}),
     "llama_router_attempts_failed": ("counter", {"instance"}),
+    "llama_router_loop_failures": ("counter", {"loop"}),
     "llama_router_refused": ("counter", {"cause"}),
     "llama_router_loop_lag_seconds": ("gauge", set()),
     "llama_router_slots": ("gauge", {"instance"}),
     "llama_router_slots_busy": ("gauge", {"instance"}),
+    "llama_router_slots_closing": ("gauge", {"instance"}),
     "llama_router_instance_state": ("gauge", {"instance", "state"}),
     "llama_router_waiting": ("gauge", {"model"}),
 }
@@ -56,6 +58,7 @@ def of(*records: CallRecord) -> Metrics:
 def test_there_are_these_metrics_with_these_labels_and_no_others() -> None:
     metrics = of(OK)
     metrics.refused.series(("head_too_large",)).inc()
+    metrics.loop_failures.series(("poll",)).inc()
     fleet = sample.fleet({"qwen": ["rig1"]})
     metrics.watch(lambda: fleet.view, lambda pool: 0)
     families = list(text_string_to_metric_families(metrics.render().decode()))
@@ -140,6 +143,9 @@ def test_the_fleet_is_read_at_the_moment_of_a_scrape() -> None:
     metrics = Metrics()
     metrics.watch(lambda: fleet.view, lambda pool: 3 if pool == "qwen" else 0)
     fleet.lease("rig1")
+    left = fleet.lease("rig1")
+    assert left is not None
+    left.close(1.0)
     fleet.observe("rig2", Event.REFUSED, 1.0)
     now = values(metrics)
     expected: dict[tuple[str, frozenset[tuple[str, str]]], float] = {
@@ -149,6 +155,8 @@ def test_the_fleet_is_read_at_the_moment_of_a_scrape() -> None:
             ("llama_router_slots", {"instance": "rig2"}, 4),
             ("llama_router_slots_busy", {"instance": "rig1"}, 1),
             ("llama_router_slots_busy", {"instance": "rig2"}, 0),
+            ("llama_router_slots_closing", {"instance": "rig1"}, 1),
+            ("llama_router_slots_closing", {"instance": "rig2"}, 0),
             ("llama_router_instance_state", {"instance": "rig1", "state": "serving"}, 1),
             ("llama_router_instance_state", {"instance": "rig1", "state": "ejected"}, 0),
             ("llama_router_instance_state", {"instance": "rig2", "state": "serving"}, 0),

@@ -24,7 +24,7 @@ PROPS: dict[str, Any] = {
     "is_sleeping": False,
 }
 FACTS = Facts(
-    slots=2, ctx_tokens=4096, alias="qwen3-coder", build="b9000-0123abcd", vision=False, tools=True, thinking=True
+    slots=2, ctx_tokens=4096, model="qwen3-coder", build="b9000-0123abcd", vision=False, tools=True, thinking=True
 )
 
 
@@ -47,8 +47,11 @@ def test_the_facts_are_read() -> None:
         (without("default_generation_settings"), "ctx_tokens", None),
         (props(default_generation_settings=None), "ctx_tokens", None),
         (props(default_generation_settings={}), "ctx_tokens", None),
-        (without("model_alias"), "alias", None),
-        (props(model_alias=None), "alias", None),
+        (without("model_alias"), "model", "/srv/models/qwen.gguf"),
+        (props(model_alias=None), "model", "/srv/models/qwen.gguf"),
+        (without("model_alias", "model_path"), "model", None),
+        (without("is_sleeping"), "sleeping", False),
+        (props(is_sleeping=True), "sleeping", True),
         (without("build_info"), "build", None),
         (without("modalities"), "vision", False),
         (props(modalities=None), "vision", False),

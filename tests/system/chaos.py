@@ -14,7 +14,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
@@ -30,10 +30,13 @@ from tests.system.chaos_report import Report, Window
 
 CALLERS = 24
 IN_TROUBLE = 2  # of the pool at a time, so that there is always somebody to go to
+LONGEST_S = 9.0  # from the beginning of a trouble to its end
 SLACK_S = 3.0
 """How long after a trouble an instance may take to be found well and used again."""
 RELOAD_EVERY_S = 10.0
 SETTLE_S = 12.0
+AFTER_S = 240.0
+"""No run takes longer than this beyond its load, whatever happens."""
 QUICK: Mapping[str, object] = {
     "deadlines": {"head": "3s", "idle": "5s", "hold": "1s", "call": "60s", "shutdown_grace": "5s"},
     "poll": {"every": "500ms", "deadline": "300ms"},
@@ -89,13 +92,13 @@ class Chaos:
                 stack.enter_context(subject)
             self._router = stack.enter_context(RouterProcess(self._registry()))
             self._router.wait_ready()
-            asyncio.run(self._main())
+            asyncio.run(asyncio.wait_for(self._main(), self._seconds + AFTER_S))
             code = self._stop_router()
             self.log = self._router.log
-            self._read_log(self.log)
             if code:
                 self.report.faults.append(f"it ended with code {code}")
-        self.report.excuse({MODEL: [it.name for it in self._pool], SIDE_MODEL: [self._side.name]}, SLACK_S)
+        pools = {MODEL: [it.name for it in self._pool], SIDE_MODEL: [self._side.name]}
+        self.report.excuse(pools, SLACK_S, self._read_log())
         return self.report
 
     def _stop_router(self) -> int:
@@ -106,7 +109,7 @@ class Chaos:
         limits = httpx.Limits(max_keepalive_connections=0)
         async with httpx.AsyncClient(base_url=self._router.url, timeout=10.0, trust_env=False, limits=limits) as admin:
             self._admin = admin
-            await self._until(self._all_serve, 10.0)
+            assert await self._until(self._all_serve, 20.0), "the fleet did not come up"
             await asyncio.sleep(1.0)
             files = self._router.open_files
             self._t0_s = time.monotonic()
@@ -143,12 +146,15 @@ class Chaos:
     def plan(self) -> list[Act]:
         """The troubles of the whole run, from the seed alone."""
         dice = self._dice
-        acts: list[Act] = []
         until: dict[str, float] = {}
         at_s = min(3.0, self._seconds / 5)
         bags: dict[str, list[str]] = {}
+        blackout_s = self._seconds * 0.6
+        acts = [Act(blackout_s, "everybody", "blackout", 1.5)]
         while True:
             at_s += dice.uniform(0.2, 1.2)
+            if blackout_s - LONGEST_S < at_s < blackout_s + 1.0:
+                continue
             well = [it for it in self._pool if until.get(it.name, 0.0) < at_s]
             if len(self._pool) - len(well) >= IN_TROUBLE:
                 continue
@@ -156,29 +162,34 @@ class Chaos:
             # From a bag, so that each trouble comes before any comes again.
             bag = bags.setdefault(subject.name, [])
             if not bag:
-                bag += ["drain", "rename", "remove", *subject.troubles]
+                bag += ["drain", "rename", "remove", *subject.troubles, *subject.often]
                 dice.shuffle(bag)
             act = Act(at_s, subject.name, bag.pop(), dice.uniform(0.5, 4.0))
             back_s = 2 * NOTICED_S if act.trouble == "another model" else 0.0
             until[subject.name] = at_s + act.for_s * 1.5 + back_s + 1.5
             if until[subject.name] > self._seconds - 1.0:
-                return acts
+                return sorted(acts, key=lambda it: it.at_s)
             acts.append(act)
 
     async def _perform(self, act: Act) -> None:
-        subject = next(it for it in self._pool if it.name == act.subject)
-        trouble = act.trouble.strip()
-        if subject.busy_with is not None or sum(it.busy_with is not None for it in self._pool) >= IN_TROUBLE:
+        """Get into trouble and out of it; not while too many others are still in theirs."""
+        blackout = act.trouble == "blackout"
+        subjects = self._pool if blackout else [it for it in self._pool if it.name == act.subject]
+        in_trouble = sum(it.busy_with is not None for it in self._pool)
+        if in_trouble and (blackout or in_trouble >= IN_TROUBLE or subjects[0].busy_with):
             self.report.actions["skipped"] += 1
             return
+        self.report.actions[act.trouble] += 1
+        await asyncio.gather(*(self._trouble(it, "kill" if blackout else act.trouble, act.for_s) for it in subjects))
+
+    async def _trouble(self, subject: Subject, trouble: str, for_s: float) -> None:
         subject.busy_with = trouble
-        self.report.actions[trouble] += 1
         start_s = self._now()
         operator = {"drain": self._drain, "rename": self._rename, "remove": self._remove}
         if trouble in operator:
-            await operator[trouble](subject, act.for_s)
+            await operator[trouble](subject, for_s)
         else:
-            await subject.troubles[act.trouble](act.for_s)
+            await subject.troubles[trouble](for_s)
         self.report.windows.append(Window(subject.name, trouble, start_s, self._now()))
         await asyncio.sleep(1.0)
         subject.busy_with = None
@@ -277,7 +288,7 @@ class Chaos:
         waiting = sum(it["waiting"] for it in fleet["models"])
         return not waiting and not any(it["busy"] or it["closing"] for it in fleet["instances"])
 
-    async def _until(self, met: Any, within_s: float) -> bool:
+    async def _until(self, met: Callable[[], Awaitable[bool]], within_s: float) -> bool:
         due_s = time.monotonic() + within_s
         while not await met():
             if time.monotonic() > due_s:
@@ -290,11 +301,18 @@ class Chaos:
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._watch_leases())]
+            tasks = [group.create_task(self._watch_leases()), group.create_task(self._watch_lag())]
             tasks += [group.create_task(self._watch_inside(it)) for it in self._pool if isinstance(it, Real)]
             yield
             for task in tasks:
                 task.cancel()
+
+    async def _watch_lag(self) -> None:
+        """How late this very process is: on a busy machine it is not the router that was silent."""
+        while True:
+            before_s = time.monotonic()
+            await asyncio.sleep(0.1)
+            self.report.lag_s = max(self.report.lag_s, time.monotonic() - before_s - 0.1)
 
     async def _watch_leases(self) -> None:
         while True:
@@ -341,28 +359,28 @@ class Chaos:
             if line.startswith("llama_router_loop_failures_total{") and not line.endswith(" 0.0"):
                 report.faults.append(line)
 
-    def _read_log(self, log: str) -> None:
-        """Failovers come from the records of the calls, faults from everything else."""
-        lines = log.splitlines()
+    def _read_log(self) -> dict[str, str]:
+        """Failovers come from the records of the calls, faults from all else; returns the failed calls' records by id."""
+        failed: dict[str, str] = {}
+        lines = self.log.splitlines()
         for number, line in enumerate(lines):
             if line.startswith("{"):
-                self._read_record(line)
+                with suppress(ValueError):
+                    self._read_record(line, json.loads(line), failed)
             elif line.startswith("Traceback"):
                 frames = [*takewhile(lambda it: it.startswith(" "), lines[number + 1 :])]
                 end = number + 1 + len(frames)
                 self.report.faults.append("\n".join([lines[number - 1], *frames[-4:], *lines[end : end + 1]]))
             elif ("ERROR" in line or "CRITICAL" in line) and "the registry was not reloaded" not in line:
                 self.report.faults.append(line)
+        return failed
 
-    def _read_record(self, line: str) -> None:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            return
-        failed = record.get("failed_on", [])
-        self.report.attempts_failed += len(failed)
+    def _read_record(self, line: str, record: dict[str, Any], failed: dict[str, str]) -> None:
+        failed_on = record.get("failed_on", [])
         self.report.causes.update(record.get("causes", []))
-        self.report.failed_over += bool(failed) and record["outcome"] == "ok"
+        self.report.failed_over += bool(failed_on) and record["outcome"] == "ok"
+        if record["outcome"] in {"failed", "refused"}:
+            failed[record["request_id"]] = line
         if record.get("cause") == "router_error":
             self.report.faults.append(line)
 
@@ -382,11 +400,11 @@ def sockets_of(pid: int) -> list[str]:
     return found
 
 
-def run(*, seconds: float, seed: int, defaults: bool = False) -> Report:
-    """One run; `defaults`: with the registry's own deadlines instead of short ones."""
+def chaos(*, seconds: float, seed: int, defaults: bool = False) -> Chaos:
+    """Make a run; `defaults`: with the registry's own deadlines instead of short ones."""
     rules: Mapping[str, object] = {} if defaults else QUICK
     promises = DEFAULT_PROMISES if defaults else QUICK_PROMISES
-    return Chaos(seconds=seconds, seed=seed, rules=rules, promises=promises).run()
+    return Chaos(seconds=seconds, seed=seed, rules=rules, promises=promises)
 
 
 def main() -> int:
@@ -395,18 +413,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7, help="which troubles come, and when (default 7)")
     parser.add_argument("--defaults", action="store_true", help="with the registry's own deadlines")
     parser.add_argument("--plan", action="store_true", help="only print the plan of troubles")
-    parser.add_argument("--log", help="write the router's log to this file")
+    parser.add_argument("--log", type=Path, help="write the router's log to this file")
     args = parser.parse_args()
-    rules: Mapping[str, object] = {} if args.defaults else QUICK
-    promises = DEFAULT_PROMISES if args.defaults else QUICK_PROMISES
-    chaos = Chaos(seconds=args.seconds, seed=args.seed, rules=rules, promises=promises)
+    it = chaos(seconds=args.seconds, seed=args.seed, defaults=args.defaults)
     if args.plan:
-        for act in chaos.plan():
-            print(f"{act.at_s:7.1f} s  {act.subject:8} {act.trouble} for {act.for_s:.1f} s")
+        for act in it.plan():
+            print(f"{act.at_s:7.1f} s  {act.subject:9} {act.trouble} for {act.for_s:.1f} s")
         return 0
-    report = chaos.run()
+    report = it.run()
     if args.log:
-        Path(args.log).write_text(chaos.log)
+        args.log.write_text(it.log)
     print(report)
     return 1 if report.violations() else 0
 

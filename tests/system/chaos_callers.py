@@ -109,7 +109,9 @@ class Line:
 class Caller:
     """One client. It asks, checks, thinks a moment, and asks again; now and then it leaves in the middle."""
 
-    def __init__(self, number: int, *, port: int, report: Report, promises: Promises, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, number: int, *, port: int, report: Report, promises: Promises, clock: Callable[[], float]
+    ) -> None:
         self._dice = random.Random(f"{report.seed}/{number}")
         self._pool = SIDE_MODEL if number % 6 == 5 else MODEL
         self._name = f"c{number}"
@@ -179,7 +181,7 @@ class Caller:
             report.late.append(f"{where}: {took_s:.1f} s")
         if streamed and taken.whole and not left:
             report.longest_silence_s = max(report.longest_silence_s, taken.silence_s)
-            if taken.silence_s > self._promises.silence_s:
+            if taken.silence_s > self._promises.silence_s + 2 * report.lag_s:
                 report.silent.append(f"{where}: {taken.silence_s:.1f} s")
 
     def _judge_part(self, taken: Taken, where: str) -> None:

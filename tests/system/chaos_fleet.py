@@ -34,6 +34,7 @@ class Subject(ABC):
         self.listed = True
         self.busy_with: str | None = None  # the trouble that it is in
         self.troubles: dict[str, Trouble] = {}
+        self.often: tuple[str, ...] = ()  # those that come twice as often
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.busy_with or 'well'}>"
@@ -65,9 +66,9 @@ class Real(Subject):
             "kill": self._kill,
             "terminate": self._terminate,
             "suspend": self._suspend,
-            "suspend ": self._suspend,  # twice as likely: the one that hides best
             "another model": lambda for_s: self._swap(for_s, STRANGER),
         }
+        self.often = ("suspend",)  # it hides best: connections are still accepted
 
     @property
     def url(self) -> str:

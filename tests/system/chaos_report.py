@@ -52,9 +52,10 @@ class Report:
         self.faults: list[str] = []  # in the router's own log
         self.actions: Counter[str] = Counter()
         self.windows: list[Window] = []
-        self.failed_over = self.attempts_failed = 0
+        self.failed_over = 0
         self.causes: Counter[str] = Counter()  # of failed attempts that were made good, or not
         self.longest_s = self.longest_silence_s = 0.0
+        self.lag_s = 0.0  # how late the callers' own event loop was, at most
         self.files = (0, 0)  # open files of the router: before, after
         self.rss_mib = (0.0, 0.0)
         self.states: dict[str, str] = {}  # of the instances at the end
@@ -65,10 +66,11 @@ class Report:
     def in_band_share(self) -> float:
         return sum(self.in_band.values()) / max(1, self.calls)
 
-    def excuse(self, pools: dict[str, list[str]], slack_s: float) -> None:
+    def excuse(self, pools: dict[str, list[str]], slack_s: float, records: dict[str, str]) -> None:
         """Sort the failures before commit: those that met a moment without any sound instance are excused.
 
-        `slack_s`: how long after a trouble an instance may take to be found well again.
+        `slack_s`: how long after a trouble an instance may take to be found well again. `records`: what the router's
+        log says of each, by request id.
         """
         for failure in self.failures:
             out = [
@@ -77,7 +79,8 @@ class Report:
             ]
             if not _all_out_at_once(out, failure.start_s, failure.end_s):
                 when = f"{failure.start_s:.1f}..{failure.end_s:.1f} s"
-                self.unexcused.append(f"{failure.pool} {failure.kind} {when} {failure.request_id}")
+                record = records.get(failure.request_id, failure.request_id)
+                self.unexcused.append(f"{failure.pool} {failure.kind} {when} {record}")
 
     def violations(self) -> list[str]:
         """Every rule that was broken, a line each; empty for a good run."""
@@ -119,7 +122,9 @@ class Report:
         yield f"  disconnects      {self.disconnects}"
         yield f"  lost, doubled    {len(self.lost)}, {len(self.doubled)}"
         yield f"  past deadline    {len(self.late)}; the longest call took {self.longest_s:.1f} s"
-        yield f"  silent           {len(self.silent)}; the longest silence was {self.longest_silence_s:.1f} s"
+        yield f"  silent           {len(self.silent)}; the longest silence was {self.longest_silence_s:.1f} s; " + (
+            f"the callers themselves were {self.lag_s:.1f} s late at most"
+        )
         yield f"  illegal, wrong   {len(self.illegal)}, {len(self.wrong)}"
         yield f"  overbooked       {len(self.overbooked)}; deferred inside: {len(self.deferred)}"
         yield f"  leaked           {len(self.leaked)}; open files {self.files[0]} -> {self.files[1]}, " + (

@@ -14,6 +14,7 @@ steady = settings(derandomize=True, max_examples=300, deadline=None)
 TOO_LONG = Fault(
     message="request (9001 tokens) exceeds the available context size (4096 tokens), try increasing it",
     type="exceed_context_size_error",
+    code=400,
     n_prompt_tokens=9001,
     n_ctx=4096,
 )
@@ -22,13 +23,13 @@ TOO_LONG = Fault(
 @pytest.mark.parametrize(
     ("body", "fault"),
     [
-        (b'{"error":{"code":500,"message":"no","type":"server_error"}}', Fault("no", "server_error")),
-        (b'{"code":500,"message":"no","type":"server_error"}', Fault("no", "server_error")),
+        (b'{"error":{"code":500,"message":"no","type":"server_error"}}', Fault("no", "server_error", 500)),
+        (b'{"code":500,"message":"no","type":"server_error"}', Fault("no", "server_error", 500)),
         (b'{"type":"error","error":{"type":"api_error","message":"no"},"request_id":"r"}', Fault("no", "api_error")),
         (b'{"error":"proxy error: read"}', Fault("proxy error: read")),
         (b'{"error":{"message":"no","type":"server_error","param":null,"new":{}}}', Fault("no", "server_error")),
         (b'{"error":{"message":"no"}}', Fault("no")),
-        (b'{"error":{"code":503}}', Fault()),
+        (b'{"error":{"code":503}}', Fault(code=503)),
         (b'{"error":null}', Fault()),
         (b"{}", Fault()),
         (b"[]", Fault()),
@@ -110,6 +111,12 @@ NO = Fault("no")
         (418, Fault(), UpstreamAnswered, False, "instance i answered with status 418"),
         (200, Fault("Compute error.", "server_error"), UpstreamAnswered, False, "broke the answer off: Compute error."),
         (200, Fault(), UpstreamAnswered, False, "instance i broke the answer off"),
+        (200, Fault("Compute error.", "server_error", 500), UpstreamAnswered, False, "broke the answer off: Compute"),
+        # In a stream the status of an error stands inside it.
+        (200, Fault("Loading model", "unavailable_error", 503), UpstreamLoading, True, "instance i is loading its model"),
+        (200, Fault("off", "", 503), UpstreamAnswered, True, "broke the answer off: off"),
+        (200, Fault("busy", "", 429), UpstreamAnswered, True, "broke the answer off: busy"),
+        (500, Fault("Loading model", "unavailable_error", 503), UpstreamAnswered, False, "status 500: Loading model"),
     ],
 )
 def test_an_instances_error_becomes_ours(
