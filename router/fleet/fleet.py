@@ -9,9 +9,12 @@ from router.fleet.registry import Registry
 from router.fleet.seat import Asked, Closing, Seat
 from router.fleet.view import FleetView, Row
 
-# How long a slot may stay closing when the instance does not say that it is free. llama-server looks at its sockets
+# How long a slot stays closing at an instance that cannot be asked whether it is free. llama-server looks at its sockets
 # every second and finishes the batch that it is in (seen: free after 1.65 s).
-CLOSING_S = 2.0
+MUTE_CLOSING_S = 2.0
+# And at one that can, as long as its count does not come down: others may use it too, so there must be an end. A batch
+# of 2,048 prompt tokens on a slow CPU takes seconds.
+LONGEST_CLOSING_S = 10.0
 # How long a call that had not begun may take to show up in the instance's count after all.
 UNBEGUN_S = 1.0
 
@@ -49,7 +52,7 @@ class Lease:
     def close(self, now_s: float) -> None:
         """The call is over for us, and the instance may still be busy with it: the slot is not free yet."""
         settle_from_s = now_s if self._began else now_s + UNBEGUN_S
-        self._end(Closing(settle_from_s=settle_from_s, until_s=now_s + CLOSING_S))
+        self._end(Closing(closed_s=now_s, settle_from_s=settle_from_s))
 
     def _end(self, closing: Closing | None) -> None:
         self.reading(True)
@@ -108,20 +111,28 @@ class Fleet:
         return Asked(at_s=now_s, began=seat.began if seat else 0)
 
     def settle_closing(
-        self, instance_id: InstanceId, now_s: float, *, asked: Asked | None = None, processing: int | None = None
+        self,
+        instance_id: InstanceId,
+        now_s: float,
+        *,
+        asked: Asked | None = None,
+        processing: int | None = None,
+        mute: bool = False,
     ) -> bool:
         """Free closing slots; True when any became free.
 
         Those whose time is up; and, when the instance has said how much it processes, those that cannot be in that
         number: calls of ours that had begun when it was asked, are not over now and are being read were surely in it.
-        Every doubt errs towards waiting. While it is out nothing is up: a suspended process keeps what it had.
+        Every doubt errs towards waiting. While it is out nobody's time is up: a suspended process keeps what it had.
+        `mute`: it answers and cannot say.
         """
         seat = self._seats.get(instance_id)
         if seat is None or not seat.closing:
             return False
         left = seat.closing
         if seat.row.health.state is not State.EJECTED:
-            left = [one for one in left if one.until_s > now_s]
+            longest_s = MUTE_CLOSING_S if mute else LONGEST_CLOSING_S
+            left = [one for one in left if one.closed_s + longest_s > now_s]
         if asked is not None and processing is not None:
             surely_ours = max(0, asked.began - seat.ended - seat.unread)
             may_be_busy = max(0, processing - surely_ours)
@@ -157,8 +168,7 @@ class Fleet:
             self._set_closing(seat, [])  # the process is gone, and what it was busy with too
         elif before is State.EJECTED and seat.row.health.state is State.PROBATION:
             # It was suspended or hung and has what it had: the time for it to notice begins now.
-            later = [Closing(settle_from_s=one.settle_from_s, until_s=now_s + CLOSING_S) for one in seat.closing]
-            self._set_closing(seat, later)
+            self._set_closing(seat, [Closing(closed_s=now_s, settle_from_s=one.settle_from_s) for one in seat.closing])
 
     def learn(self, instance_id: InstanceId, facts: Facts) -> Event:
         """Take what /props says; returns ANSWERED, SLEEPS, or SWAPPED when another model answers than before.

@@ -8,14 +8,14 @@ from router.fleet.view import Row
 
 
 class Closing(msgspec.Struct, frozen=True, gc=False):
-    """A slot whose call is over for us.
+    """A slot whose call is over for us, since `closed_s`.
 
-    From `settle_from_s` on the instance's own count may free it; at `until_s` it is taken for free. A call that the
-    instance had not begun may still begin there, so its count means nothing at first.
+    From `settle_from_s` on the instance's own count may free it. A call that the instance had not begun may still begin
+    there, so its count means nothing at first.
     """
 
+    closed_s: float
     settle_from_s: float
-    until_s: float
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):

@@ -14,7 +14,7 @@ from router.fleet.fleet import Fleet
 from router.fleet.health import Event, State
 from router.fleet.instance import Instance, InstanceId
 from router.observe.supervise import Supervisor
-from router.probe.look import Looker
+from router.probe.look import Felt, Looker
 from router.probe.stuck import StuckWatch
 
 _log = logging.getLogger("llama_router")
@@ -133,7 +133,6 @@ class Poll:
         finally:
             if self._lookers.get(instance.id) is looker:
                 del self._lookers[instance.id]
-            await looker.aclose()
 
     async def _pause(self, instance_id: InstanceId | None, pause_s: float | None) -> None:
         try:
@@ -168,8 +167,8 @@ class Poll:
         if row is None or not row.busy:
             stuck.rest()
         elif event is Event.ANSWERED:
-            pulse = await looker.pulse()
-            if pulse is not None and stuck.look(pulse, monotonic_s()):
+            felt = await looker.pulse()
+            if felt.pulse is not None and stuck.look(felt.pulse, monotonic_s()):
                 _log.warning("instance %s: slots are busy and nothing is decoded", instance.id)
                 self.observe(instance.id, Event.STUCK)
         return event
@@ -208,7 +207,9 @@ class Poll:
             looker = self._lookers.get(instance_id)
             asleep = row.health.state is State.SLEEPING
             asked = self._fleet.asking(instance_id, monotonic_s())
-            pulse = await looker.pulse() if looker is not None and not asleep else None
-            processing = pulse.processing if pulse is not None else None
-            if self._fleet.settle_closing(instance_id, monotonic_s(), asked=asked, processing=processing):
+            felt = await looker.pulse() if looker is not None and not asleep else Felt(mute=asleep)
+            processing = felt.pulse.processing if felt.pulse is not None else None
+            if self._fleet.settle_closing(
+                instance_id, monotonic_s(), asked=asked, processing=processing, mute=felt.mute
+            ):
                 self._changed()

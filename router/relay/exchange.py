@@ -240,7 +240,8 @@ class Exchange:
         about = _about(instance, notes, grant.decision, waited=grant.waited)
         stream: NativeStream | None = None
         if self._client is not None:
-            stream = NativeStream(model=head.model, instance_id=instance.id)
+            message_id = self._link.request_id.replace("req_", "msg_")
+            stream = NativeStream(model=head.model, instance_id=instance.id, message_id=message_id)
             attempt.into(stream, self._client, about, _comment(about))
         self._attempt = attempt
         corridor.running.add(attempt)

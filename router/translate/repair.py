@@ -54,6 +54,7 @@ class NativeStream:
 
     __slots__ = (
         "_instance_id",
+        "_message_id",
         "_model",
         "_splitter",
         "committed",
@@ -64,9 +65,10 @@ class NativeStream:
         "usage",
     )
 
-    def __init__(self, *, model: str, instance_id: str) -> None:
-        """`model`: the name that the client asked for."""
+    def __init__(self, *, model: str, instance_id: str, message_id: str = "msg_unknown") -> None:
+        """`model`: the name that the client asked for. `message_id`: for a message whose start the instance leaves out."""
         self._model = msgspec.json.encode(model)
+        self._message_id = message_id
         self._instance_id = instance_id
         self._splitter = EventSplitter()
         self.committed = False
@@ -120,8 +122,10 @@ class NativeStream:
             self.events += 1
             return event if self.committed else b""
         match event_name(event):
-            case b"message_start":
+            case b"message_start" if not self.committed:
                 return self._start(event)
+            case b"content_block_start" if not self.committed:
+                return self._missing_start() + event
             case b"message_delta":
                 self._read_end(event_data(event))
             case b"message_stop":
@@ -141,6 +145,25 @@ class NativeStream:
         self.usage = message.usage or Usage()
         self.committed = True
         return make_event(b"message_start", msgspec.json.encode(fields))
+
+    def _missing_start(self) -> bytes:
+        """llama-server sends no message_start when its first token is a part of a character (an emoji, say).
+
+        Its usage is unknown then: the event needs numbers, the record gets none.
+        """
+        self.committed = True
+        usage = {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
+        message = {
+            "id": self._message_id,
+            "type": "message",
+            "role": "assistant",
+            "content": [],
+            "model": msgspec.Raw(self._model),
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage,
+        }
+        return make_event(b"message_start", msgspec.json.encode({"type": "message_start", "message": message}))
 
     def _read_end(self, data: bytes) -> None:
         end = read(_message_delta, data)
