@@ -9,8 +9,8 @@ from router.fleet.registry import Registry
 from router.fleet.seat import Asked, Closing, Seat
 from router.fleet.view import FleetView, Row
 
-# How long a slot stays closing at an instance that cannot be asked whether it is free. llama-server looks at its sockets
-# every second and finishes the batch that it is in (seen: free after 1.65 s).
+# How long a slot stays closing at an instance that cannot be asked whether it is free. llama-server looks at its
+# sockets every second and finishes the batch that it is in (seen: free after 1.65 s).
 MUTE_CLOSING_S = 2.0
 # And at one that can, as long as its count does not come down: others may use it too, so there must be an end. A batch
 # of 2,048 prompt tokens on a slow CPU takes seconds.

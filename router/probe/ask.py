@@ -1,7 +1,8 @@
 """One GET on a connection of its own, and nothing left behind however it ends.
 
-Not httpx: httpcore 1.0.9 forgets connections whose deadline falls into their opening or closing, and a poll that meets a slow
-instance a thousand times a day would run out of sockets. Whether a fresh connection is accepted is part of the question anyway.
+Not httpx: httpcore 1.0.9 forgets connections whose deadline falls into their opening or closing, and a poll that meets
+a slow instance a thousand times a day would run out of sockets. Whether a fresh connection is accepted is part of the
+question anyway.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ MAX_PAGE_BYTES = 16 * 1024 * 1024
 
 
 class Page(msgspec.Struct, frozen=True):
-    """An answer. `status` 0: none came; then `event` says why. `restart_mark`: changes with every start of the server."""
+    """An answer. `status` 0: none came; then `event` says why. `restart_mark` changes with every start of a server."""
 
     status: int
     event: Event

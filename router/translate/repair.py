@@ -66,7 +66,7 @@ class NativeStream:
     )
 
     def __init__(self, *, model: str, instance_id: str, message_id: str = "msg_unknown") -> None:
-        """`model`: the name that the client asked for. `message_id`: for a message whose start the instance leaves out."""
+        """`model`: the name that the client asked for. `message_id`: for a message that comes without its start."""
         self._model = msgspec.json.encode(model)
         self._message_id = message_id
         self._instance_id = instance_id
@@ -153,7 +153,7 @@ class NativeStream:
         """
         self.committed = True
         usage = {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
-        message = {
+        message: dict[str, object] = {
             "id": self._message_id,
             "type": "message",
             "role": "assistant",

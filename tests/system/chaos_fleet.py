@@ -180,10 +180,9 @@ class Scripted(Subject):
         """In the instance's own thread."""
         if self._bad:
             return self._bad.popleft()
-        body = seen.json
-        length = 3 + (body.get("max_tokens") or 4) % 17 if isinstance(body.get("max_tokens"), int) else 3
-        words = (f" w{number}" for number in range(1, length))
-        return behave.answer(text=(nonce_of(body), f" model:{self.fake.model}", *words))
+        asked = seen.json.get("max_tokens")
+        words = (f" w{number}" for number in range(1, 3 + (asked if isinstance(asked, int) else 0) % 17))
+        return behave.answer(text=(nonce_of(seen.json), f" model:{self.fake.model}", *words))
 
     def _frames(self) -> int:
         """How much of the answer comes before it breaks: mostly nothing, so that another may still give it."""

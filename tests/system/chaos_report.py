@@ -112,7 +112,8 @@ class Report:
 
     def _lines(self) -> Iterator[str]:
         yield f"chaos: seed {self.seed}, {self.seconds:g} s of load"
-        yield f"  calls            {self.calls} ({self.calls / self.seconds:.0f} a second), {self.counted} of them counts"
+        a_second = self.calls / self.seconds
+        yield f"  calls            {self.calls} ({a_second:.0f} a second), {self.counted} of them counts"
         yield f"  ok               {self.ok}"
         yield f"  refused          {_counts(self.refused)}"
         yield f"  in-band errors   {_counts(self.in_band)}, {self.in_band_share:.2%} of the calls"
