@@ -32,7 +32,7 @@ from router.errors import RouterError
 from router.fleet.fleet import Fleet
 from router.fleet.health import Event
 from router.fleet.instance import InstanceId
-from router.fleet.load import HoldTimes
+from router.fleet.load import HoldTimes, TokenSizes
 from router.fleet.registry import build as build_registry
 from router.observe.log import CallLog
 from router.observe.metrics import Metrics
@@ -81,6 +81,7 @@ class Router:
             fleet=fleet,
             admission=admission,
             retries=RetryBudget(),
+            token_sizes=TokenSizes(),
             pools=self._pools,
             running=running,
             calls=Calls(),

@@ -12,7 +12,7 @@ from router.edge.link import EXTENSION
 from router.errors import MethodNotAllowed, NotSupported
 from router.relay.corridor import Corridor
 from router.relay.counting import CountTokens
-from router.relay.exchange import Exchange
+from router.relay.messages import MessagesCall
 
 
 def message_routes(corridor: Corridor, keys: Keys, origins: frozenset[bytes]) -> list[ASGIRouteHandler]:
@@ -26,7 +26,7 @@ def message_routes(corridor: Corridor, keys: Keys, origins: frozenset[bytes]) ->
     @asgi("/v1/messages", copy_scope=False)
     async def messages(scope: Scope, receive: Receive, send: Send) -> None:
         link = _posted(scope, origins)
-        await Exchange(corridor, link, keys.caller(link.headers))(scope, receive, send)
+        await MessagesCall(corridor, link, keys.caller(link.headers))(scope, receive, send)
 
     @asgi("/v1/messages/count_tokens", copy_scope=False)
     async def count_tokens(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""How long a call holds a slot, learned per pool: what a waiting caller is told is made of it."""
+"""What is learned per pool: how long a call holds a slot, and how many bytes of a body make a token."""
 
 import math
 
@@ -31,6 +31,33 @@ class HoldTimes:
         if mean_s is None or slots <= 0:
             return None
         return (ahead + 1) * mean_s / slots
+
+
+class TokenSizes:
+    """Bytes of a request body per prompt token, JSON and all; a mean that forgets as `HoldTimes` does.
+
+    Only good for a first guess: pictures weigh much and count little.
+    """
+
+    _WEIGHT = 0.1
+    _AT_FIRST = 4.0  # Claude Code's requests have 4.0 with the tokenizer of SmolLM2
+    _LEAST_TOKENS = 256  # below that the JSON around the text weighs more than the text
+
+    def __init__(self) -> None:
+        self._bytes_per_token: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"TokenSizes[{', '.join(f'{pool} {size:.2f}' for pool, size in self._bytes_per_token.items())}]"
+
+    def observe(self, pool: str, body_bytes: int, prompt_tokens: int) -> None:
+        """A call is over that had so many of both."""
+        if prompt_tokens >= self._LEAST_TOKENS:
+            size = self._bytes_per_token.get(pool, self._AT_FIRST)
+            self._bytes_per_token[pool] = size + self._WEIGHT * (body_bytes / prompt_tokens - size)
+
+    def guess_tokens(self, pool: str, body_bytes: int) -> float:
+        """The prompt tokens that a body of this size probably has."""
+        return body_bytes / self._bytes_per_token.get(pool, self._AT_FIRST)
 
 
 def retry_after_s(wait_s: float | None, *, default_s: int = 5) -> int:

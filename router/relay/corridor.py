@@ -10,6 +10,7 @@ from router.errors import RateLimited, RouterError, ShuttingDown
 from router.fleet.fleet import Fleet
 from router.fleet.health import Event
 from router.fleet.instance import InstanceId
+from router.fleet.load import TokenSizes
 from router.relay.admission import Admission
 from router.relay.attempt import Attempt
 from router.relay.pool import Pools
@@ -141,6 +142,7 @@ class Corridor(msgspec.Struct, kw_only=True):
     fleet: Fleet
     admission: Admission
     retries: RetryBudget
+    token_sizes: TokenSizes
     pools: Pools
     running: Running
     calls: Calls

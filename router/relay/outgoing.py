@@ -17,6 +17,12 @@ class Outgoing:
         self._headers = b"".join([b"%b: %b\r\n" % header for header in for_instance(headers)])
         self.body = body
 
+    def to(self, path: bytes) -> "Outgoing":
+        """The same request to another path."""
+        other = Outgoing(path=path, headers=(), body=self.body)
+        other._headers = self._headers
+        return other
+
     def head(self, instance: Instance, length_bytes: int) -> bytes:
         """The request head, with the blank line."""
         key = f"authorization: Bearer {instance.api_key}\r\n" if instance.api_key else ""
