@@ -16,6 +16,7 @@ import pytest
 import yaml
 from litestar import get
 
+from router.admit import retries
 from router.cli import main, serve
 from router.edge import protocol
 from router.fleet import health
@@ -117,7 +118,7 @@ class Stage:
     def at_rest(self) -> None:
         """No lease is out, nobody waits, everybody serves, and there are no more sockets and tasks than at first."""
         try:
-            eventually(self._well, within_s=8)
+            eventually(self.well, within_s=8)
             eventually(lambda: self._sockets_now() <= self._sockets, within_s=3)
             eventually(lambda: self.tasks() <= self._tasks, within_s=3)
             assert "Traceback" not in self.router.log[self._read :]
@@ -125,7 +126,7 @@ class Stage:
             self._sockets, self._tasks = max(self._sockets, self._sockets_now()), self.tasks()
             self._read = len(self.router.log)
 
-    def _well(self) -> bool:
+    def well(self) -> bool:
         """As `_serving`; what is on probation gets the call that it is waiting for."""
         if any(it["state"] == "probation" for it in self.fleet()["instances"]):
             self.post(ask(self.planned()))
@@ -151,7 +152,7 @@ class Stage:
 
 
 class GlassRouter(RouterProcess):
-    """The same program with shorter deadlines for clients, less back-off, and two routes for looking into it."""
+    """The same program with shorter deadlines for clients, less back-off, more retries, and two routes for looking into it."""
 
     def __init__(self, config: str, **options: Any) -> None:
         super().__init__(config, **options)
@@ -356,6 +357,7 @@ def _behind_glass() -> int:
     protocol.SWEEP_S = 0.1
     protocol.LINGER_BYTES = 48 * 1024 * 1024
     health.BACK_OFF_S = health.MAX_BACK_OFF_S = 0.1
+    retries.PER_CALL = 2.0  # a module of failures on purpose is no fleet that is failing
     build = vars(serve)["build"]
 
     def with_routes(*args: Any, **options: Any) -> Any:

@@ -80,10 +80,11 @@ class MessagesCall(Exchange):
         With a free slot the instance says so itself, at once. A guess decides whether to ask; only a count refuses.
         """
         rows = self._corridor.fleet.view.pool_rows(pool.name)
-        known = [
-            (row.facts.ctx_tokens, row.instance) for row in rows if row.serving and row.facts and row.facts.ctx_tokens
-        ]
-        if not known or any(row.free for row in rows):
+        if any(row.free for row in rows):
+            return
+        facts = [(row.facts, row.instance) for row in rows if row.serving and row.facts]
+        known = [(fact.ctx_tokens, instance) for fact, instance in facts if fact.ctx_tokens]
+        if not known:
             return
         limit_tokens, instance = max(known, key=lambda one: one[0])
         if self._corridor.token_sizes.guess_tokens(pool.name, len(outgoing.body)) < NEARLY * limit_tokens:

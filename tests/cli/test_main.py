@@ -8,7 +8,7 @@ import pytest
 from router import __version__
 from router.cli import main
 
-COMMANDS = ["serve", "check", "init", "status", "demo"]
+COMMANDS = ["serve", "check", "init", "status", "drain", "resume", "reload", "demo"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,6 +45,8 @@ def test_every_command_has_help_of_its_own(command: str, capsys: pytest.CaptureF
         (["serv"], "invalid choice: 'serv'"),
         (["serve", "--port", "1"], "unrecognized arguments"),
         (["status", "--router"], "expected one argument"),
+        (["drain"], "INSTANCE|HOST"),
+        (["reload", "gpu1"], "unrecognized arguments"),
         (["demo", "--port", "many"], "invalid int value"),
     ],
 )

@@ -12,8 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from router.cli.serve import load, open_port, run
-from router.config.problem import ConfigInvalid
+from router.cli.serve import open_port, run
 from tests.rig import behave
 from tests.rig.fake import FakeInstance
 from tests.rig.legality import check
@@ -114,28 +113,9 @@ def test_a_missing_or_broken_keys_file_is_told(tmp_path: Path) -> None:
 
 
 def test_a_secret_that_is_not_in_the_environment_is_told_by_its_name(tmp_path: Path) -> None:
-    config = written(tmp_path, registry([{"url": NOBODY, "api_key": "${INNER_KEY}"}]))
-    status, said = tried(config)
+    status, said = tried(written(tmp_path, registry([{"url": NOBODY, "api_key": "${INNER_KEY}"}])))
     assert status == 1
     assert "INNER_KEY" in said
-    file, _ = load(config, listen=None, env={"INNER_KEY": "s"})
-    assert file.models["test-model"].instances[0].api_key == "s"
-
-
-def test_the_command_line_wins_over_the_registrys_address(tmp_path: Path) -> None:
-    config = written(tmp_path, registry([NOBODY], listen="127.0.0.1:1"))
-    assert load(config, listen="127.0.0.1:2", env={})[0].listen == "127.0.0.1:2"
-    assert load(config, listen=None, env={})[0].listen == "127.0.0.1:1"
-
-
-def test_keys_stand_beside_the_registry_wherever_it_is_read_from(tmp_path: Path) -> None:
-    (tmp_path / "keys.yaml").write_text(f"keys: [{{id: a, sha256: '{'0' * 64}'}}]\n")
-    config = written(tmp_path, registry([NOBODY], keys_file="keys.yaml"))
-    _, keys = load(config, listen="0.0.0.0:1", env={})
-    assert keys is not None
-    assert [key.id for key in keys] == ["a"]
-    with pytest.raises(ConfigInvalid):
-        load(written(tmp_path, registry([NOBODY])), listen="0.0.0.0:1", env={})
 
 
 def test_an_open_port_may_be_ipv6_and_any_free_one() -> None:

@@ -22,7 +22,7 @@ def stage() -> Iterator[Stage]:
 
 def asked(url: str) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
-    return run(url, out=out, err=err), out.getvalue(), err.getvalue()
+    return run(url, key=None, out=out, err=err), out.getvalue(), err.getvalue()
 
 
 def cells(line: str) -> list[str]:
@@ -79,7 +79,7 @@ def test_where_something_else_answers_that_is_told(stage: Stage) -> None:
 def test_a_router_that_does_not_answer_is_waited_for_no_longer_than_promised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("router.cli.status.DEADLINE_S", 0.2)
+    monkeypatch.setattr("router.cli.talk.DEADLINE_S", 0.2)
     with FakeInstance() as fake:
         fake.freeze()
         assert asked(fake.url)[0] == 1
@@ -88,8 +88,9 @@ def test_a_router_that_does_not_answer_is_waited_for_no_longer_than_promised(
 
 def test_columns_are_as_wide_as_what_stands_in_them() -> None:
     one = InstanceStatus(
-        id="a-rather-long-name", host=None, models=("m", "n"), state="serving", busy=1, slots=2, ctx_tokens=None
-    )
+        id="a-rather-long-name", host=None, models=("m", "n"), state="serving", busy=1, closing=0, slots=2,
+        ctx_tokens=None,
+    )  # fmt: skip
     text = render(FleetStatus(instances=(one,), models=(PoolStatus(model="m", aliases=(), waiting=12),)))
     head, row, _, _, model = text.splitlines()
     assert head.index("HOST") == row.index("-", row.index(" "))

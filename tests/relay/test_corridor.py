@@ -1,27 +1,31 @@
-"""What runs where: plain calls are told of their instance's death, since they would not notice it."""
+"""What every call passes: who runs where, how much each key has under way, and whether new calls may begin."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from router.errors import RouterError, UpstreamTimedOut
+from router.errors import RateLimited, RouterError, ShuttingDown, UpstreamTimedOut
 from router.fleet.instance import Instance
 from router.relay.attempt import Attempt
-from router.relay.corridor import Running
+from router.relay.corridor import Calls, Running, Weights
 from tests.rig import behave
 from tests.rig.fake import FakeInstance
 from tests.rig.legality import check
 from tests.test_app import Stage, answered, ask, eventually, refused, text_of
 
+steady = settings(derandomize=True, max_examples=300, deadline=None)
+
 
 class Pretend:
     """An attempt that writes down why it was abandoned."""
 
-    def __init__(self, instance_id: str, *, plain: bool = True) -> None:
+    def __init__(self, instance_id: str, *, first_event_s: float | None = None) -> None:
         self.instance = Instance(id=instance_id, address="", port=1, authority="")
-        self.plain = plain
+        self.first_event_s = first_event_s
         self.why: list[RouterError] = []
 
     def abandon(self, error: RouterError) -> None:
@@ -39,10 +43,10 @@ def dead() -> RouterError:
     return UpstreamTimedOut("dead", instance_id="one")
 
 
-def test_plain_calls_of_an_instance_that_died_are_ended_each_with_an_error_of_its_own() -> None:
-    one, other, elsewhere, stream = Pretend("one"), Pretend("one"), Pretend("two"), Pretend("one", plain=False)
-    running(one, other, elsewhere, stream).instance_died("one", dead)
-    assert [len(it.why) for it in (one, other, elsewhere, stream)] == [1, 1, 0, 0]
+def test_calls_that_have_shown_nothing_are_ended_with_their_instance_each_with_an_error_of_its_own() -> None:
+    one, other, elsewhere, speaking = Pretend("one"), Pretend("one"), Pretend("two"), Pretend("one", first_event_s=0.0)
+    running(one, other, elsewhere, speaking).instance_died("one", dead)
+    assert [len(it.why) for it in (one, other, elsewhere, speaking)] == [1, 1, 0, 0]
     assert one.why[0] is not other.why[0]
 
 
@@ -58,6 +62,16 @@ def test_an_instance_without_calls_may_die() -> None:
     running().instance_died("one", dead)
 
 
+def test_it_is_known_whether_calls_run_at_an_instance() -> None:
+    one, other = Pretend("one"), Pretend("one")
+    them = running(one, other)
+    told = [them.at("one"), them.at("two")]
+    for attempt in (one, other):
+        them.remove(cast("Attempt", attempt))
+        told.append(them.at("one"))
+    assert [True, False, True, False] == told
+
+
 def test_an_attempt_that_leaves_while_others_are_told_does_no_harm() -> None:
     them = Running()
 
@@ -71,6 +85,76 @@ def test_an_attempt_that_leaves_while_others_are_told_does_no_harm() -> None:
         them.add(cast("Attempt", attempt))
     them.instance_died("one", dead)
     assert [len(it.why) for it in some] == [1, 1, 1]
+
+
+# ---------------------------------------------------------------- how much, and whether at all
+
+
+def test_a_key_may_have_so_many_bytes_under_way_and_not_one_more() -> None:
+    weights = Weights(100)
+    weights.add("k", 60)
+    weights.add("k", 40)
+    with pytest.raises(RateLimited, match="this key has 100 bytes of requests under way, and 100 are allowed") as told:
+        weights.add("k", 1)
+    assert (5, "Weights[k 100]") == (told.value.retry_after_s, repr(weights))
+    weights.add("another", 100)
+    weights.remove("k", 40)
+    weights.add("k", 40)
+
+
+def test_a_key_that_has_nothing_under_way_is_forgotten() -> None:
+    weights = Weights(100)
+    for _ in range(2):
+        weights.add("k", 60)
+        weights.remove("k", 60)
+    assert "Weights[]" == repr(weights)
+
+
+@steady
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(-9, 60)), max_size=40), most=st.integers(0, 100)
+)
+def test_no_key_ever_has_more_under_way_than_it_may(steps: list[tuple[str, int]], most: int) -> None:
+    weights = Weights(most)
+    under_way: dict[str, list[int]] = {"a": [], "b": []}
+    for key, size in steps:
+        if size < 0:
+            if under_way[key]:
+                weights.remove(key, under_way[key].pop(size % len(under_way[key])))
+        elif sum(under_way[key]) + size <= most:
+            weights.add(key, size)
+            under_way[key].append(size)
+        else:
+            with pytest.raises(RateLimited):
+                weights.add(key, size)
+        told = {it: total for it, total in weights._bytes.items() if total}
+        assert {it: sum(sizes) for it, sizes in under_way.items() if sum(sizes)} == told
+
+
+def test_new_calls_begin_until_it_is_told_to_stop_and_running_ones_are_ended_only_then() -> None:
+    calls = Calls()
+    ended: dict[str, RouterError] = {}
+
+    def stop_of(name: str) -> Callable[[RouterError], None]:
+        def stop(error: RouterError) -> None:
+            ended[name] = error
+            calls.end(stop)
+
+        return stop
+
+    first, second = stop_of("first"), stop_of("second")
+    calls.begin(first)
+    calls.begin(second)
+    calls.end(first)
+    assert ("Calls[1 under way]", 1) == (repr(calls), len(calls))
+    calls.stopping = True
+    with pytest.raises(ShuttingDown, match="shutting down"):
+        calls.begin(stop_of("third"))
+    assert ({}, "Calls[1 under way, stopping]") == (ended, repr(calls))
+    calls.stop_all()
+    assert ["second"] == list(ended)
+    assert isinstance(ended["second"], ShuttingDown)
+    assert 0 == len(calls)
 
 
 # ---------------------------------------------------------------- from outside

@@ -132,5 +132,5 @@ def test_when_nobody_serves_that_is_told(stage: Stage) -> None:
     finally:
         for fake in stage.fakes:
             fake.start()
-    eventually(lambda: all(it["state"] == "serving" for it in stage.fleet()["instances"]))
+    eventually(stage.well)
     answered(stage.post(ask("nonce:back")), "nonce:back")

@@ -284,7 +284,7 @@ def test_an_instance_that_refuses_connections_is_passed_over_and_comes_back(stag
         eventually(lambda: stage.fleet()["instances"][0]["state"] == "ejected")
     finally:
         stage.fake("one").start()
-    eventually(lambda: stage.fleet()["instances"][0]["state"] == "serving")
+    eventually(stage.well)
     used = set()
     for _ in range(40):
         used.add(stage.post(ask(stage.planned())).headers["x-router-instance"])
