@@ -33,6 +33,11 @@ class Lease:
     def __repr__(self) -> str:
         return f"Lease({self.instance.id}, {'held' if self._seat else 'given back'})"
 
+    @property
+    def held(self) -> bool:
+        """It has not ended yet."""
+        return self._seat is not None
+
     def begin(self) -> None:
         """The instance has started the call: its slot shows as processing from now on."""
         if self._seat is not None and not self._began:

@@ -8,7 +8,7 @@ import asyncio
 
 import msgspec
 
-from router.admit.desk import Desk, Held, Reason, Rejected, Start, Ticket
+from router.admit.desk import Desk, Held, Rejected, Start, Ticket
 from router.balance.policy import Decision
 from router.clock import monotonic_s
 from router.errors import ClientGone, NoInstance, Overloaded, RouterError
@@ -84,7 +84,12 @@ class Admission:
             future.set_exception(error or gone)
 
     def give_back(self, grant: Grant) -> None:
-        """The call is over at the instance too: free the slot, and let the next call have it."""
+        """The call is over at the instance too: free the slot, and let the next call have it.
+
+        After `close` it does nothing: that slot is the instance's to give back.
+        """
+        if not grant.lease.held:
+            return
         self._hold_times.observe(grant.pool, monotonic_s() - grant.granted_s)
         grant.lease.give_back()
         self.ask()
@@ -175,6 +180,3 @@ def predict(hold_times: HoldTimes, pool: str, ahead: int, view: FleetView) -> fl
     """Seconds until a call behind `ahead` others starts, when every slot of the pool is taken; None: not known."""
     slots = sum(row.slots for row in view.pool_rows(pool) if row.serving)
     return hold_times.wait_s(pool, ahead=ahead, slots=slots)
-
-
-__all__ = ["Admission", "Grant", "Reason", "predict"]

@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from router.errors import RouterError
-from router.translate.faults import Fault, read_fault, to_error
+from router.translate.faults import read_fault, to_error
 from router.wire.reading import read
 from router.wire.sse import EventSplitter, event_data, event_name, make_event
 
@@ -204,6 +204,3 @@ def with_max_tokens(body: bytes, max_tokens: int) -> bytes:
 def with_model(body: bytes, model: str) -> bytes:
     """Name the model as the instance knows it; every other byte of the values stays as the client wrote it."""
     return _with_model(body, msgspec.json.encode(model))
-
-
-__all__ = ["Fault", "NativeStream", "Usage", "repair_message", "with_max_tokens", "with_model"]

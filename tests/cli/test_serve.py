@@ -17,7 +17,7 @@ from tests.rig import behave
 from tests.rig.fake import FakeInstance
 from tests.rig.legality import check
 from tests.rig.router import RouterProcess, registry
-from tests.test_app import POLL, Wire, answered, as_bytes, ask, eventually, text_of
+from tests.test_app import POLL, Wire, answered, as_bytes, ask, eventually, refused, text_of
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -161,31 +161,65 @@ def test_told_to_stop_it_lets_running_calls_finish_and_takes_no_new_ones(fake: F
             call = threads.submit(httpx.post, f"{router.url}/v1/messages", json=body, timeout=20)
             fake.wait_for(lambda it: it.tokens_predicted >= 1)
             os.kill(router.pid, signal.SIGTERM)
-            eventually(lambda: not listens(router.port))
+            eventually(lambda: readiness(router.port) == 503)
+            late = httpx.post(f"{router.url}/v1/messages", json=ask("nonce:late"))
+            assert "shutting down" in refused(late, 503, "api_error")
+            assert late.headers["retry-after"] == "5"
             fake.release()
             said = check(call.result().content, "native")
         assert (said.text, said.error) == (text_of("nonce:last"), None)
         assert router.wait(5) == 0
         assert "Traceback" not in router.log
+    assert len(fake.calls) == 1
 
 
 @pytest.mark.parametrize("how", ["a second signal", "the grace is over"])
-def test_a_call_that_does_not_finish_is_ended_with_the_router(fake: FakeInstance, how: str) -> None:
-    fake.then(behave.stall_mid_stream(1))
-    grace = "60s" if how == "a second signal" else "1s"
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_call_that_does_not_finish_is_told_that_it_is_over(fake: FakeInstance, how: str, stream: bool) -> None:
+    fake.then(behave.stall_mid_stream(1) if stream else behave.stall_before_head())
+    grace = "60s" if how == "a second signal" else "500ms"
     with RouterProcess(registry([fake], deadlines={"shutdown_grace": grace})) as router:
         router.wait_ready()
         with Wire(router.port) as wire:
-            wire.send(as_bytes(ask("nonce:cut", stream=True)))
-            fake.wait_for(lambda it: it.tokens_predicted >= 1)
+            wire.send(as_bytes(ask("nonce:cut", stream=stream)))
+            fake.wait_for(lambda it: it.in_flight >= 1)
+            if stream:
+                fake.wait_for(lambda it: it.tokens_predicted >= 1)
+            started = time.monotonic()
             os.kill(router.pid, signal.SIGTERM)
-            eventually(lambda: not listens(router.port))
+            eventually(lambda: readiness(router.port) == 503)
             if how == "a second signal":
                 os.kill(router.pid, signal.SIGTERM)
-            started = time.monotonic()
-            assert router.wait(8) == 0
-            assert time.monotonic() - started < 5
+            response = wire.answer()
+            assert wire.at_end()
+        if stream:
+            said = check(response.content, "native")
+            assert said.error is not None
+            assert "was shut down before this answer was whole" in str(said.error)
+        else:
+            assert "was shut down" in refused(response, 503, "api_error")
+        assert router.wait(8) == 0
+        assert time.monotonic() - started < 5
+        assert "Traceback" not in router.log
         fake.wait_for_hangups(1)
+
+
+def test_a_call_that_waits_for_a_slot_when_the_grace_is_over_is_told_too() -> None:
+    with (
+        FakeInstance([behave.stall_before_head()], slots=1) as fake,
+        RouterProcess(registry([fake], deadlines={"shutdown_grace": "100ms"})) as router,
+    ):
+        router.wait_ready()
+        with Wire(router.port) as running, Wire(router.port) as waiting:
+            running.send(as_bytes(ask()))
+            fake.wait_for_calls(1)
+            waiting.send(as_bytes(ask()))
+            eventually(lambda: httpx.get(f"{router.url}/admin/fleet").json()["models"][0]["waiting"] == 1)
+            os.kill(router.pid, signal.SIGTERM)
+            for wire in (running, waiting):
+                assert "was shut down" in refused(wire.answer(), 503, "api_error")
+        assert router.wait(5) == 0
+        assert len(fake.calls) == 1
 
 
 def test_it_starts_again_at_once_on_the_port_that_it_left(fake: FakeInstance) -> None:
@@ -210,9 +244,5 @@ def test_a_busy_port_ends_the_process_with_1() -> None:
             assert "Traceback" not in router.log
 
 
-def listens(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-    except OSError:
-        return False
+def readiness(port: int) -> int:
+    return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code

@@ -1,15 +1,19 @@
-"""The operator's view, and who may have it."""
+"""The operator's view and verbs, and who may have them."""
 
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from router.edge.admin import _loopback_only
+from router.config.keys import KeyEntry
+from router.edge.admin import _operators_only
+from router.edge.auth import Keys
+from router.edge.link import EXTENSION
 from router.errors import Forbidden
 from tests.rig import behave
-from tests.test_app import Stage, answered, ask, eventually
+from tests.test_app import Stage, answered, ask, eventually, refused
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +34,7 @@ def test_the_fleet_is_shown_without_addresses_and_keys(stage: Stage) -> None:
                 "models": ["test-model"],
                 "state": "serving",
                 "busy": 0,
+                "closing": 0,
                 "slots": 1,
                 "ctx_tokens": 4096,
             }
@@ -52,16 +57,93 @@ def test_busy_slots_and_waiting_calls_are_shown_as_they_are(stage: Stage) -> Non
     stage.at_rest()
 
 
+# ---------------------------------------------------------------- the verbs
+
+
+def test_what_is_drained_finishes_what_runs_and_takes_no_more_until_it_is_resumed(stage: Stage) -> None:
+    nonce, later = stage.planned(behave.stall_before_head()), stage.planned()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(stage.post, ask(nonce))
+        eventually(lambda: stage.seen(nonce))
+        (told,) = stage.post({"name": "one"}, "/admin/drain").json()["instances"]
+        assert (told["id"], told["state"], told["busy"]) == ("one", "draining", 1)
+        assert "is serving" in refused(stage.post(ask()), 503, "api_error")
+        stage.fakes[0].release()
+        answered(running.result(), nonce)
+        eventually(lambda: stage.fleet()["instances"][0]["busy"] == 0)
+        assert stage.fleet()["instances"][0]["state"] == "draining"
+        # A host stands for its instances; what was resumed is looked at now.
+        assert stage.post({"name": "rig1"}, "/admin/resume").json()["instances"][0]["state"] == "unknown"
+        answered(stage.post(ask(later)), later)
+    stage.at_rest()
+
+
+def test_a_router_started_without_files_reloads_nothing_and_one_with_files_says_what_changed(stage: Stage) -> None:
+    unchanged = {"added": [], "removed": [], "needs_restart": []}
+    assert stage.post({}, "/admin/reload").json() == unchanged
+
+
+@pytest.mark.parametrize("verb", ["drain", "resume"])
+@pytest.mark.parametrize(
+    ("body", "status", "type_", "words"),
+    [
+        ({"name": "nobody"}, 404, "not_found_error", "no instance and no host 'nobody'"),
+        ({"name": ""}, 404, "not_found_error", "no instance and no host ''"),
+        ({}, 400, "invalid_request_error", '{"name": "INSTANCE or HOST"}'),
+        ({"name": 1}, 400, "invalid_request_error", '{"name": "INSTANCE or HOST"}'),
+        ({"name": "one", "hard": True}, 400, "invalid_request_error", '{"name": "INSTANCE or HOST"}'),
+        ([], 400, "invalid_request_error", '{"name": "INSTANCE or HOST"}'),
+    ],
+)
+def test_an_order_that_cannot_be_followed_is_refused(
+    stage: Stage, verb: str, body: object, status: int, type_: str, words: str
+) -> None:
+    assert words in refused(stage.post(body, f"/admin/{verb}"), status, type_)
+    assert stage.fleet()["instances"][0]["state"] == "serving"
+
+
+@pytest.mark.parametrize("verb", ["drain", "resume", "reload"])
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_an_order_that_a_web_page_could_give_is_refused(stage: Stage, verb: str, kind: str | None) -> None:
+    headers = {"content-type": kind} if kind else {}
+    response = stage.http.post(f"/admin/{verb}", content=b'{"name":"one"}', headers=headers)
+    assert "content-type: application/json" in refused(response, 400, "invalid_request_error")
+    assert stage.fleet()["instances"][0]["state"] == "serving"
+
+
+# ---------------------------------------------------------------- who may
+
+ADMIN, PERSON = "admin-key", "person-key"
+KEYS = Keys(
+    tuple(
+        KeyEntry(id=key, sha256=hashlib.sha256(key.encode()).hexdigest(), admin=key == ADMIN) for key in (ADMIN, PERSON)
+    )
+)
+FAR = "192.0.2.7"
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "", "::ffff:127.0.0.1"])
-def test_whoever_asks_from_this_machine_may_see_it(address: str) -> None:
-    _loopback_only(scope(address))
+@pytest.mark.parametrize("keys", [KEYS, Keys(None), Keys(())], ids=["keys", "nobody is asked", "no key"])
+def test_whoever_asks_from_this_machine_may(address: str, keys: Keys) -> None:
+    _operators_only(scope(address), keys)
 
 
-@pytest.mark.parametrize("address", ["192.0.2.7", "::ffff:192.0.2.7", "2001:db8::1", "0.0.0.0", "rig1", "169.254.1.1"])
-def test_nobody_else_may(address: str) -> None:
+@pytest.mark.parametrize("address", [FAR, "::ffff:192.0.2.7", "2001:db8::1", "0.0.0.0", "rig1", "169.254.1.1"])
+@pytest.mark.parametrize("key", [None, PERSON, "unknown"])
+@pytest.mark.parametrize("keys", [KEYS, Keys(None), Keys(())], ids=["keys", "nobody is asked", "no key"])
+def test_nobody_else_may(address: str, key: str | None, keys: Keys) -> None:
     with pytest.raises(Forbidden, match="own machine"):
-        _loopback_only(scope(address))
+        _operators_only(scope(address, key), keys)
 
 
-def scope(address: str) -> Any:
-    return {"client": (address, 5000) if address else None}
+def test_an_admin_key_may_from_anywhere() -> None:
+    _operators_only(scope(FAR, ADMIN), KEYS)
+    with pytest.raises(Forbidden):
+        _operators_only(scope(FAR, ADMIN), Keys(None))
+
+
+def scope(address: str, key: str | None = None) -> Any:
+    class Link:
+        headers = [(b"x-api-key", key.encode())] if key else []
+
+    return {"client": (address, 5000) if address else None, "extensions": {EXTENSION: {"link": Link()}}}
