@@ -111,7 +111,8 @@ class Metrics:
         series.input.value += max(0, record.input_tokens or 0)
         series.cached.value += max(0, record.cached_tokens or 0)
         series.output.value += max(0, record.output_tokens or 0)
-        for instance_id in record.failed_on:
+        failed_here = record.outcome == "failed" and record.cause.startswith("upstream_")
+        for instance_id in (*record.failed_on, record.instance_id) if failed_here else record.failed_on:
             self.attempts_failed.series((instance_id,)).inc()
 
     def watch(self, view: Callable[[], FleetView], waiting: Callable[[str], int]) -> None:

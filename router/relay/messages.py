@@ -112,10 +112,10 @@ class MessagesCall(Exchange):
                 self._learn(error)
                 if not error.retryable or notes.committed_s is not None or notes.attempts >= MAX_ATTEMPTS:
                     raise
-                notes.failed_on = (*notes.failed_on, error.instance_id)
-                notes.causes = (*notes.causes, error.cause)
                 if not self._corridor.retries.take(pool.name):
                     raise
+                notes.failed_on = (*notes.failed_on, error.instance_id)
+                notes.causes = (*notes.causes, error.cause)
                 last_error = error
                 excluded = ticket.call.excluded | {error.instance_id}
                 ticket = msgspec.structs.replace(ticket, call=msgspec.structs.replace(ticket.call, excluded=excluded))
