@@ -98,6 +98,7 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0.05)
         self._router.end_calls()
         self.config.timeout_graceful_shutdown = 1
+        self.force_exit = False  # it has done its work; to uvicorn it would mean to leave the lifespan open
         await super().shutdown(sockets)
 
 

@@ -1,6 +1,6 @@
 """Asking a running router: one place for its address, the key and what can go wrong."""
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 import msgspec
@@ -43,12 +43,13 @@ class Talk:
             raise NoAnswer(
                 f"no router answers at {self._url}; is it running there? --router URL names another"
             ) from None
-        if response.status_code != 200:
-            raise NoAnswer(_said(response.content) or f"{self._url} answered with status {response.status_code}")
         try:
-            return msgspec.json.decode(response.content, type=kind)
+            if response.status_code == 200:
+                return msgspec.json.decode(response.content, type=kind)
+            said = msgspec.json.decode(response.content, type=_Envelope).error.message
         except msgspec.DecodeError:
             raise NoAnswer(f"{self._url} answers, but not as a router would; --router URL names another") from None
+        raise NoAnswer(said)
 
 
 class _Error(msgspec.Struct):
@@ -56,11 +57,7 @@ class _Error(msgspec.Struct):
 
 
 class _Envelope(msgspec.Struct):
+    """Ours has a type; llama-server's, on the same paths, has none."""
+
+    type: Literal["error"]
     error: _Error
-
-
-def _said(body: bytes) -> str:
-    try:
-        return msgspec.json.decode(body, type=_Envelope).error.message
-    except msgspec.DecodeError:
-        return ""

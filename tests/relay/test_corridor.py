@@ -201,7 +201,7 @@ def test_when_there_is_no_other_the_client_is_told(stage: Stage) -> None:
         for fake in stage.fakes:
             fake.freeze()
         try:
-            response = call.result(timeout=5)
+            response = call.result(timeout=20)  # it waits for somebody to come back
         finally:
             for fake in stage.fakes:
                 fake.thaw()

@@ -351,7 +351,7 @@ class Chaos:
             report.leaked.append(f"leases or tickets: {json.dumps(fleet)}")
 
         async def closed() -> bool:
-            return self._router.open_files <= files + 1
+            return self._router.open_files <= files + 2
 
         if not await self._until(closed, SETTLE_S):
             left = ", ".join(sorted(sockets_of(self._router.pid)))
