@@ -166,6 +166,8 @@ class Attempt:
         kind = next((value for name, value in headers if name == b"content-type"), b"")
         if self._stream is not None and status == 200 and kind.startswith(_EVENT_STREAM):
             self._phase = "stream"
+            if self._deadlines.idle_s < self._deadlines.head_s:
+                self._arm()  # the deadline has moved nearer, and the timer would find out too late
             self.on_begun()
         else:
             self._phase = "body"

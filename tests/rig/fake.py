@@ -163,18 +163,18 @@ class FakeInstance:
         self._stop, self._thawed, self._released = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._thawed.set()
         self.house = Slots(self.slots, self.note)
-        server = await self._loop.create_server(lambda: Wire(self._serve), sock=listener)
+        server = await self._loop.create_server(lambda: Wire(self._serve, self._open), sock=listener)
         ready.set()
         await self._stop.wait()
         server.close()
-        for wire in list(self._open):
-            wire.abort()
-        await asyncio.sleep(0)  # asyncio.run cancels the turns that are left, and waits for them
+        while self._open:  # also those that were accepted just now
+            for wire in list(self._open):
+                wire.abort()
+            await asyncio.sleep(0)
 
     async def _serve(self, wire: Wire) -> None:
         self.note(connections=1)
         wire.number = self.connections
-        self._open.add(wire)
         try:
             with quietly():
                 for nth in range(1, self.max_requests + 1):
@@ -184,7 +184,6 @@ class FakeInstance:
                     if turn.closing:
                         break
         finally:
-            self._open.discard(wire)
             wire.transport.close()
 
     async def _behave(self, turn: Turn) -> None:

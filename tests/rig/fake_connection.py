@@ -17,7 +17,8 @@ class TurnEndedError(Exception):
 class Wire(asyncio.StreamReaderProtocol):
     """The raw connection: requests come out, bytes go in, and it can end badly."""
 
-    def __init__(self, serve: Callable[["Wire"], Coroutine[None, None, None]]) -> None:
+    def __init__(self, serve: Callable[["Wire"], Coroutine[None, None, None]], alive: set["Wire"]) -> None:
+        self._alive = alive
         self.number = 0  # the server numbers its connections
         self.client_left = asyncio.Event()
         self._requests = 0
@@ -29,6 +30,7 @@ class Wire(asyncio.StreamReaderProtocol):
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self._alive.add(self)
         self._writer = asyncio.StreamWriter(transport, self, self._reader, asyncio.get_running_loop())
         self._task = asyncio.ensure_future(self._serve(self))
 
@@ -38,6 +40,7 @@ class Wire(asyncio.StreamReaderProtocol):
         return True  # we close by ourselves
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._alive.discard(self)
         self.client_left.set()
         super().connection_lost(exc)
 
