@@ -7,7 +7,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from router.errors import ClientGone
+from router.errors import ClientGone, RouterError
 
 Header = tuple[bytes, bytes]
 
@@ -28,6 +28,7 @@ class ClientLink(RequestResponseCycle):
 
     request_id: str
     headers: Sequence[Header]
+    _interrupted: RouterError | None = None
     relay_headers: Sequence[Header] = ()
     _framed = True
     _on_gone: Callable[[], None] | None = None
@@ -74,19 +75,29 @@ class ClientLink(RequestResponseCycle):
 
         Raises:
             ClientGone: the client left, or was refused, before it was whole.
+            RouterError: what `interrupt` was given.
 
         """
         if self.waiting_for_100_continue and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.waiting_for_100_continue = False
-        while self.more_body and not self.disconnected:
+        while self.more_body and not self.disconnected and self._interrupted is None:
             self.message_event.clear()
             await self.message_event.wait()
+        if self._interrupted is not None:
+            raise self._interrupted
         if self.disconnected:
             raise ClientGone("the client closed its connection before its request was whole")
         body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
         self.parts = []
         return body
+
+    def interrupt(self, error: RouterError) -> None:
+        """Wait for the rest of the body no longer: `read_body` raises this."""
+        if self.more_body:
+            self._interrupted = error
+            self.keep_alive = False
+            self.message_event.set()
 
     def respond(self, status: int, headers: Sequence[Header], body: bytes) -> None:
         """Send a whole answer in one write."""

@@ -185,6 +185,7 @@ class Exchange:
     def _stop(self, error: RouterError) -> None:
         """End the call with this error, wherever it is; between two places it finds out at the next."""
         self._stopped = error
+        self._link.interrupt(error)
         if self._ticket is not None:
             self._corridor.admission.withdraw(self._ticket, error)
         if self._attempt is not None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from router.clock import monotonic_s
+from router.errors import RouterError
 from router.wire.anthropic import PING_EVENT, error_event
 
 Header = tuple[bytes, bytes]
@@ -34,6 +35,9 @@ class Link(Protocol):
 
     async def read_body(self) -> bytes:
         """Return the whole request body. Raises ClientGone."""
+
+    def interrupt(self, error: RouterError) -> None:
+        """Have `read_body` raise this if it still waits."""
 
     def watch(
         self, *, on_gone: Callable[[], None] | None = None, on_writable: Callable[[bool], None] | None = None
