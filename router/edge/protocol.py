@@ -263,6 +263,9 @@ class RouterProtocol(HttpToolsProtocol):
         """
         if self._reading in {"refused", "parked"} or self.transport.is_closing():
             return
+        if self._reading == "body" and self.cycle.response_complete:
+            self.transport.close()  # its answer is out; a second one would be taken for that to the next request
+            return
         its_own = self._active is self.cycle and self._reading == "body"
         if self._active is not None and not its_own:
             if self._reading == "body" and self.pipeline:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.balance.policy import Call, Candidate, Decision, Place, Refuse, Verdict, Wait, choose, word
-from router.fleet.health import State
+from router.fleet.health import ABSENCES_UNTIL_GONE, State
 from router.fleet.view import Row
 from tests.fleet import sample
 
@@ -14,6 +14,8 @@ steady = settings(derandomize=True, max_examples=300, deadline=None)
 
 IDS = ("a", "b", "c", "d")
 SERVING, LOADING, EJECTED = State.SERVING, State.LOADING, State.EJECTED
+SLEEPING, PROBATION, DRAINING, MISPLACED = State.SLEEPING, State.PROBATION, State.DRAINING, State.MISPLACED
+GONE = ABSENCES_UNTIL_GONE
 
 
 def call(affinity: int = 0, *excluded: str) -> Call:
@@ -35,12 +37,29 @@ def ranked(decision: Decision) -> list[str]:
         ([sample.row("a", busy=2), sample.row("b", slots=1, busy=3)], [], Wait(), ["a", "b"]),
         ([sample.row("a", state=EJECTED), sample.row("b", busy=1)], [], Place("b"), ["b"]),
         ([sample.row("a", slots=0), sample.row("b", busy=2)], [], Wait(), ["b"]),
-        ([sample.row("a", state=EJECTED)], [], Refuse("no_instance"), []),
-        ([sample.row("a", state=LOADING), sample.row("b", slots=0)], [], Refuse("no_instance"), []),
+        ([sample.row("a", busy=1, closing=1)], [], Wait(), ["a"]),
+        ([sample.row("a", closing=1), sample.row("b")], [], Place("b"), ["b", "a"]),
+        # Nobody serves: whoever may soon be back is waited for.
+        ([sample.row("a", state=State.UNKNOWN)], [], Wait(), []),
+        ([sample.row("a", state=LOADING), sample.row("b", slots=0)], [], Wait(), []),
+        ([sample.row("a", state=EJECTED)], [], Wait(), []),
+        ([sample.row("a", state=EJECTED, absences=GONE - 1)], [], Wait(), []),
+        ([sample.row("a", state=EJECTED, absences=GONE)], [], Refuse("no_instance"), []),
+        ([sample.row("a", state=LOADING, absences=GONE)], [], Refuse("no_instance"), []),
+        ([sample.row("a", state=DRAINING), sample.row("b", state=MISPLACED)], [], Refuse("no_instance"), []),
+        ([sample.row("a", state=EJECTED, absences=GONE), sample.row("b", state=LOADING)], [], Wait(), []),
+        # One that sleeps comes last, and one on probation takes one call.
+        ([sample.row("a", state=SLEEPING), sample.row("b", busy=1)], [], Place("b"), ["b", "a"]),
+        ([sample.row("a", state=SLEEPING), sample.row("b", busy=2)], [], Place("a"), ["b", "a"]),
+        ([sample.row("a", state=PROBATION), sample.row("b", busy=1)], [], Place("a"), ["a", "b"]),
+        ([sample.row("a", slots=4, busy=1, state=PROBATION), sample.row("b", busy=1)], [], Place("b"), ["a", "b"]),
+        ([sample.row("a", slots=4, busy=1, state=PROBATION)], [], Wait(), ["a"]),
         ([sample.row("a"), sample.row("b", busy=1)], ["a"], Place("b"), ["b"]),
         ([sample.row("a"), sample.row("b", busy=2)], ["a"], Wait(), ["b"]),
         ([sample.row("a")], ["a"], Refuse("all_failed"), []),
-        ([sample.row("a"), sample.row("b", state=EJECTED)], ["a"], Refuse("all_failed"), []),
+        ([sample.row("a"), sample.row("b", state=EJECTED)], ["a"], Wait(), []),
+        ([sample.row("a"), sample.row("b", state=EJECTED, absences=GONE)], ["a"], Refuse("all_failed"), []),
+        ([sample.row("a", state=EJECTED)], ["a"], Refuse("all_failed"), []),
         ([sample.row("a")], ["long gone"], Place("a"), ["a"]),
     ],
 )
@@ -95,11 +114,16 @@ def test_those_of_an_instance_that_left_spread_over_all_others() -> None:
 
 _rows = st.lists(
     st.builds(
-        lambda slots, busy, state: (slots, busy, state), st.integers(0, 4), st.integers(0, 5), st.sampled_from(State)
+        lambda **row: row,
+        slots=st.integers(0, 4),
+        busy=st.integers(0, 5),
+        closing=st.integers(0, 2),
+        state=st.sampled_from(State),
+        absences=st.sampled_from([0, GONE - 1, GONE]),
     ),
     min_size=1,
     max_size=len(IDS),
-).map(lambda drawn: [sample.row(id_, slots=s, busy=b, state=st_) for id_, (s, b, st_) in zip(IDS, drawn, strict=False)])
+).map(lambda drawn: [sample.row(id_, **row) for id_, row in zip(IDS, drawn, strict=False)])
 _calls = st.builds(call, st.integers(0, 2**64 - 1)) | st.builds(
     call, st.integers(0, 2**64 - 1), st.sampled_from(IDS), st.sampled_from(IDS)
 )
@@ -118,8 +142,8 @@ def test_the_ranking_has_every_serving_row_that_has_not_failed_the_call(rows: li
     decision = choose(asked, sample.view(*rows))
     expected = {row.instance.id for row in rows if row.serving} - asked.excluded
     assert (expected, len(expected)) == (set(ranked(decision)), len(decision.ranking))
-    shares = [candidate.busy_share for candidate in decision.ranking]
-    assert sorted(shares) == shares
+    order = [(candidate.asleep, candidate.busy_share) for candidate in decision.ranking]
+    assert sorted(order) == order
 
 
 @steady
@@ -127,15 +151,18 @@ def test_the_ranking_has_every_serving_row_that_has_not_failed_the_call(rows: li
 def test_a_call_is_placed_exactly_where_a_slot_is_free(rows: list[Row], asked: Call) -> None:
     decision = choose(asked, sample.view(*rows))
     free = {row.instance.id for row in rows if row.free} - asked.excluded
+    others = [row for row in rows if row.instance.id not in asked.excluded]
     match decision.verdict:
         case Place(instance_id=id_):
             assert id_ in free
-            assert ranked(decision)[0] == id_
+            assert next(it.instance_id for it in decision.ranking if it.free) == id_, "the best that has a free slot"
         case Wait():
             assert not free
-            assert decision.ranking
-        case Refuse():
+            assert decision.ranking or any(row.health.hopeful for row in others)
+        case Refuse(reason=reason):
             assert () == decision.ranking
+            assert not any(row.serving or row.health.hopeful for row in others)
+            assert ("all_failed" if asked.excluded else "no_instance") == reason
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,9 @@ def test_busy_slots_and_waiting_calls_are_shown_as_they_are(stage: Stage) -> Non
 # ---------------------------------------------------------------- the verbs
 
 
-def test_what_is_drained_finishes_what_runs_and_takes_no_more_until_it_is_resumed(stage: Stage) -> None:
-    nonce, later = stage.planned(behave.stall_before_head()), stage.planned()
-    with ThreadPoolExecutor() as pool:
+def test_what_is_drained_finishes_what_runs_and_takes_no_more_until_it_is_resumed() -> None:
+    with Stage(instances=1, entry={"host": "rig1"}) as stage, ThreadPoolExecutor() as pool:
+        nonce, later = stage.planned(behave.stall_before_head()), stage.planned()
         running = pool.submit(stage.post, ask(nonce))
         eventually(lambda: stage.seen(nonce))
         (told,) = stage.post({"name": "one"}, "/admin/drain").json()["instances"]
@@ -75,7 +75,7 @@ def test_what_is_drained_finishes_what_runs_and_takes_no_more_until_it_is_resume
         # A host stands for its instances; what was resumed is looked at now.
         assert stage.post({"name": "rig1"}, "/admin/resume").json()["instances"][0]["state"] == "unknown"
         answered(stage.post(ask(later)), later)
-    stage.at_rest()
+        stage.at_rest()
 
 
 def test_a_registry_that_has_not_changed_changes_nothing(stage: Stage) -> None:

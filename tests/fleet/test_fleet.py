@@ -42,7 +42,7 @@ def test_nothing_is_leased_on_an_instance_that_is_not_ours() -> None:
     assert sample.fleet({"m": ["a"]}).lease("b") is None
 
 
-@pytest.mark.parametrize("event", [Event.LOADING, Event.REFUSED, Event.BROKE])
+@pytest.mark.parametrize("event", [Event.LOADING, Event.REFUSED, Event.SWAPPED, Event.DRAIN])
 def test_nothing_is_leased_on_an_instance_that_does_not_serve(event: Event) -> None:
     fleet = sample.fleet({"m": ["a"]})
     fleet.observe("a", event, 1.0)
@@ -55,13 +55,15 @@ def test_a_lease_outlives_the_health_of_its_instance() -> None:
     assert lease is not None
     fleet.observe("a", Event.REFUSED, 1.0)
     fleet.observe("a", Event.ANSWERED, 2.0)
+    assert State.PROBATION is fleet.view.rows["a"].health.state
     assert fleet.lease("a") is None
     lease.give_back()
     assert fleet.lease("a") is not None
 
 
 def test_observe_tells_the_state_before_and_after() -> None:
-    fleet = Fleet(sample.registry({"m": ["a"]}))
+    fleet = Fleet(sample.registry({"m": ["a", "b"]}, slots=1))
+    fleet.observe("b", Event.ANSWERED, 1.0)
     assert (State.UNKNOWN, State.SERVING) == fleet.observe("a", Event.ANSWERED, 1.0)
     assert (State.SERVING, State.SERVING) == fleet.observe("a", Event.TIMED_OUT, 2.0)
     assert (State.SERVING, State.EJECTED) == fleet.observe("a", Event.TIMED_OUT, 3.0)

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import json
 import re
+import sys
 import threading
 import time
 import urllib.request
@@ -318,6 +319,11 @@ def taken(router: str) -> int:
 
 def waiting(router: str) -> int:
     return sum(pool["waiting"] for pool in fleet(router)["models"])
+
+
+def report(*lines: str) -> None:
+    """Figures for people: `pytest -s` shows them, and so does a failure."""
+    sys.stdout.write("\n".join(["", *lines, ""]))
 
 
 def command(*args: str) -> ChildProcess:

@@ -14,7 +14,7 @@ from router.demo.llama import LlamaProcess
 from tests.rig import llama
 from tests.rig.router import RouterProcess, registry
 from tests.rig.start import StartLlama, StartRouter
-from tests.system.load import Call, Crowd, instances, new_nonce, taken, waiting, watching_deferred
+from tests.system.load import Call, Crowd, instances, new_nonce, report, taken, waiting, watching_deferred
 from tests.test_app import eventually
 
 SLOTS = 8  # of each of two instances
@@ -56,14 +56,16 @@ def test_a_thousand_clients_that_leave_cost_no_slot_no_socket_and_no_memory(
         assert sum(left.values()) >= 1000
         assert min(left.values()) > 250, left
         _until(lambda: (taken(router.url), waiting(router.url)) == (0, 0))
-        print(f"\n{sum(left.values())} disconnects in {took_s:.1f} s: {dict(left)}")
-        print(f"requests_deferred: at most {deferred.most} in {deferred.samples} samples")
-        print(f"afterwards every slot served within {longest_s:.2f} s")
+        report(
+            f"{sum(left.values())} disconnects in {took_s:.1f} s: {dict(left)}",
+            f"requests_deferred: at most {deferred.most} in {deferred.samples} samples",
+            f"afterwards every slot served within {longest_s:.2f} s",
+        )
     assert deferred.samples > 20
     assert deferred.most == 0
     grown_mib = (router.rss_bytes - rss_bytes) / (1 << 20)
     files = _settled_files(router)
-    print(f"open files {sockets} -> {files}, resident memory {grown_mib:+.1f} MiB")
+    report(f"open files {sockets} -> {files}, resident memory {grown_mib:+.1f} MiB")
     assert files <= sockets
     assert grown_mib < 8
 
@@ -97,7 +99,7 @@ def _busy(router: RouterProcess) -> int:
 
 
 def _served_everywhere(crowd: Crowd, router: RouterProcess) -> float:
-    """As many calls as there are slots, none of which ends before all have begun; the longest wait for a first event."""
+    """As many calls as there are slots, and all of them begin before one ends; the longest wait for a first event."""
     calls = [call.wait_for(lambda it: it.content or it.over) for call in crowd.calls(A_ROUND, max_tokens=4000)]
     assert [call for call in calls if call.over] == []
     _all_leave(calls)
