@@ -78,7 +78,7 @@ def test_an_attempt_that_leaves_while_others_are_told_does_no_harm() -> None:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Stage]:
-    poll: dict[str, Any] = {"every": "100ms", "deadline": "400ms"}
+    poll: dict[str, Any] = {"every": "100ms", "deadline": "600ms"}
     with Stage(glass=True, poll=poll) as stage:
         yield stage
 
