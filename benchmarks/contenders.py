@@ -66,7 +66,7 @@ def _sglang() -> Contender:
     return Contender(
         name="sglang-router",
         protocol=Protocol.CHAT,
-        on="cache_aware, metrics, log level warn, no keys",
+        on="cache_aware, metrics, log at its default level, no keys",
         version=lambda: _package("sglang-router"),
         command=lambda place: launch.rust("sglang_router.launch_router", "info", place),
     )
@@ -76,7 +76,7 @@ def _vllm() -> Contender:
     return Contender(
         name="vllm-router",
         protocol=Protocol.CHAT,
-        on="cache_aware, metrics, log level warn, no keys",
+        on="cache_aware, metrics, log at its default level, no keys",
         version=lambda: _package("vllm-router"),
         command=lambda place: launch.rust("vllm_router.launch_router", "info", place),
     )

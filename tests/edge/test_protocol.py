@@ -347,6 +347,14 @@ def test_a_body_that_stops_coming_is_refused_in_time(wire: Wire, raw: bytes) -> 
     assert wire.at_end()
 
 
+@pytest.mark.parametrize("rest", [b"", b"zz\r\n"], ids=["stalls", "is broken"])
+def test_a_body_that_nobody_waits_for_any_more_is_not_answered_twice(wire: Wire, rest: bytes) -> None:
+    raw = chunked().replace(b"/v1/messages", b"/v1/nowhere")
+    refused(wire.send(raw).answer(), 404, "not_found_error")
+    wire.send(rest)
+    assert wire.at_end()
+
+
 def test_a_body_that_comes_slowly_is_waited_for(wire: Wire) -> None:
     raw = as_bytes(ask("nonce:slow"))
     wire.send(raw[:-4])

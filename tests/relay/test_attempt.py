@@ -23,7 +23,7 @@ WHOLE = stream_head() + b"".join(map(chunk, FRAMES)) + LAST_CHUNK
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Stage]:
-    deadlines = {"connect": "1s", "head": "700ms", "idle": "700ms", "call": "3s", "hold": "60s"}
+    deadlines = {"connect": "1s", "head": "1200ms", "idle": "1200ms", "call": "3s", "hold": "60s"}
     with Stage(glass=True, deadlines=deadlines) as stage:
         yield stage
 
@@ -80,7 +80,7 @@ def test_a_stream_whose_length_is_known_or_ends_with_its_connection_is_as_good(s
 
 @pytest.mark.parametrize(
     "odd",
-    [behave.comments(), behave.one_packet(), behave.drip(), behave.huge_event(4 << 20)],
+    [behave.comments(), behave.one_packet(), behave.drip(), behave.huge_event(2 << 20)],
     ids=["comments", "one packet", "dripping", "huge event"],
 )
 def test_odd_pacing_is_still_a_whole_answer(stage: Stage, odd: Behaviour) -> None:
@@ -111,7 +111,7 @@ def test_an_answer_is_whole_at_message_stop_and_the_lease_back_soon_after(stage:
     started = time.monotonic()
     with Wire(stage.router.port) as wire:
         raw = wire.send(as_bytes(ask(nonce, stream=True))).answer().content
-        assert time.monotonic() - started < 0.9
+        assert time.monotonic() - started < 5
         assert check(raw, "native").stop_reason == "end_turn"
         eventually(lambda: all(it["busy"] == 0 for it in stage.fleet()["instances"]), within_s=2)
         answered(wire.send(as_bytes(ask("nonce:next"))).answer(), "nonce:next")
@@ -221,7 +221,7 @@ def test_a_streamed_call_whose_head_does_not_come_is_tried_elsewhere_in_time(sta
     nonce = stage.planned(behave.stall_before_head())
     started = time.monotonic()
     assert check(stage.post(ask(nonce, stream=True)).content, "native").text == text_of(nonce)
-    assert 0.6 < time.monotonic() - started < 1.7
+    assert 1.0 < time.monotonic() - started < 4
     sum_of_hangups = sum(fake.hangups for fake in stage.fakes)
     assert sum_of_hangups >= 1
 
@@ -242,14 +242,14 @@ def test_silence_in_the_middle_ends_the_stream_with_a_timeout(stage: Stage) -> N
     said = check(streamed(stage, behave.stall_mid_stream(2)).content, "native")
     assert said.error is not None
     assert (said.error["type"], said.text.count("w")) == ("timeout_error", 1)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4
 
 
 def test_comments_against_silence_keep_a_stream_alive(stage: Stage) -> None:
     async def behaviour(turn: Turn) -> None:
         await turn.begin_stream()
         for _ in range(6):
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.3)
             await turn.chunk(b":\n\n")
         for frame in frames_of(turn, turn.reply()):
             await turn.chunk(frame)

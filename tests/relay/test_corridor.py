@@ -162,7 +162,7 @@ def test_new_calls_begin_until_it_is_told_to_stop_and_running_ones_are_ended_onl
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Stage]:
-    poll: dict[str, Any] = {"every": "100ms", "deadline": "400ms"}
+    poll: dict[str, Any] = {"every": "100ms", "deadline": "600ms"}
     with Stage(glass=True, poll=poll) as stage:
         yield stage
 
