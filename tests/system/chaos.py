@@ -25,8 +25,8 @@ import httpx
 import msgspec
 
 from tests.rig.router import MODEL, RouterProcess, registry
-from tests.system.chaos_callers import SIDE_MODEL, Caller, Promises
-from tests.system.chaos_fleet import NOTICED_S, Real, Scripted, Subject
+from tests.system.chaos_callers import Caller, Promises
+from tests.system.chaos_fleet import NOTICED_S, SIDE_MODEL, Real, Scripted, Subject
 from tests.system.chaos_report import Report, Window
 
 CALLERS = 24
@@ -167,7 +167,7 @@ class Chaos:
                 bag += ["drain", "rename", "remove", *subject.troubles, *subject.often]
                 dice.shuffle(bag)
             act = Act(at_s, subject.name, bag.pop(), dice.uniform(0.4, 3.0))
-            back_s = 2 * NOTICED_S if act.trouble == "another model" else 0.0
+            back_s = 2 * NOTICED_S if act.trouble.startswith("another") else 0.0
             until[subject.name] = at_s + act.for_s * 1.5 + back_s + 1.0
             if until[subject.name] > self._seconds:
                 return sorted(acts, key=lambda it: it.at_s)

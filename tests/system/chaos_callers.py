@@ -12,9 +12,9 @@ import msgspec
 from tests.rig.fake_slots import NONCE
 from tests.rig.legality import Illegal, check
 from tests.rig.router import MODEL
+from tests.system.chaos_fleet import SIDE_MODEL
 from tests.system.chaos_report import Failure, Report
 
-SIDE_MODEL = "side"
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 LEAVE_SHARE, STREAM_SHARE, COUNT_SHARE = 0.08, 0.65, 0.04
 LIMIT_S = 200.0

@@ -18,6 +18,8 @@ Trouble = Callable[[float], Awaitable[None]]
 
 NOTICED_S = 1.5
 """An instance that comes back as another model stays away for so long, so that the router has seen it gone."""
+SIDE_MODEL = "side"
+"""The model of the other pool."""
 STRANGER = "stranger"
 """A model that no pool serves."""
 
@@ -67,6 +69,7 @@ class Real(Subject):
             "terminate": self._terminate,
             "suspend": self._suspend,
             "another model": lambda for_s: self._swap(for_s, STRANGER),
+            "another pool": lambda for_s: self._swap(for_s, SIDE_MODEL),
         }
         self.often = ("suspend",)  # it hides best: connections are still accepted
 
@@ -150,6 +153,7 @@ class Scripted(Subject):
             "slow": self._slow,
             "loading": self._loading,
             "another model": lambda for_s: self._swap(for_s, STRANGER),
+            "another pool": lambda for_s: self._swap(for_s, SIDE_MODEL),
             "cut in a chunk": self._some(lambda: behave.die_mid_chunk(self._frames(), reset=dice.random() < 0.5)),
             "cut": self._some(lambda: behave.die_mid_stream(self._frames(), reset=dice.random() < 0.5)),
             "end without stop": self._some(lambda: behave.end_without_stop(self._frames())),

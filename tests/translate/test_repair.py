@@ -45,6 +45,13 @@ BODY = BLOCK + b"".join(DELTAS) + BLOCK_END
 WHOLE = START + BODY + END + STOP
 REPAIRED = STARTED + BODY + END + STOP
 
+# llama-server sends no message_start when its first token is a part of a character.
+MADE_UP = (
+    b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant",'
+    b'"content":[],"model":"my \\"coder\\"","stop_reason":null,"stop_sequence":null,'
+    b'"usage":{"input_tokens":0,"cache_read_input_tokens":0,"output_tokens":0}}}\n\n'
+)
+
 FLAT = b'event: error\ndata: {"code":500,"message":"Compute error in /srv/x/y","type":"server_error"}\n\n'
 WRAPPED = (
     b'event: error\ndata: {"type":"error","error":{"type":"server_error","message":"Compute error in /srv/x/y"}}\n\n'
@@ -73,7 +80,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def told(pieces: tuple[bytes, ...]) -> Told:
-    stream = NativeStream(model='my "coder"', instance_id="i")
+    stream = NativeStream(model='my "coder"', instance_id="i", message_id="msg_1")
     out = b"".join([stream.feed(piece) for piece in pieces])
     error = None if stream.error is None else (type(stream.error), stream.error.message)
     return Told(out, stream.committed, stream.ended, error, stream.events, stream.usage, stream.stop_reason)
@@ -114,7 +121,11 @@ STREAMS: dict[str, tuple[bytes, Told]] = {
     "an error that cannot be read": (START + UNREADABLE, Told(STARTED, error=ODD)),
     "what comes after an error": (START + FLAT + DELTAS[0] + END + STOP, Told(STARTED, error=GAVE_UP)),
     "a second error": (START + FLAT + TOO_LONG, Told(STARTED, error=GAVE_UP)),
-    "deltas before a start": (DELTAS[0] + BLOCK, msgspec.structs.replace(NOTHING, events=1)),
+    "deltas before a start": (DELTAS[0], msgspec.structs.replace(NOTHING, events=1)),
+    "a start that the instance leaves out": (
+        BODY + END + STOP,
+        Told(MADE_UP + BODY + END + STOP, ended=True, events=3, usage=Usage(None, None, 3), stop_reason="end_turn"),
+    ),
     "an end before a start": (STOP, NOTHING),
     "comments and nothing else": (COMMENT * 3, NOTHING),
     "nothing": (b"", NOTHING),
