@@ -44,11 +44,14 @@ class Lease:
             self._began = True
             self._seat.began += 1
 
-    def reading(self, reads: bool) -> None:  # one state with two values
-        """Say whether the answer is being read; one that is not may be over at the instance without our seeing it."""
-        if self._seat is not None and self._unread is reads:
-            self._unread = not reads
-            self._seat.unread += 1 if self._unread else -1
+    def reading(self, reads: bool) -> None:
+        """Say whether the answer is being read; one that is not may be over at the instance without our seeing it.
+
+        Once unread, doubtful until its end: what was not read then lies in buffers for long after.
+        """
+        if self._seat is not None and not reads and not self._unread:
+            self._unread = True
+            self._seat.unread += 1
 
     def give_back(self) -> None:
         """The call is over at the instance too. Doing it twice is harmless: the second time does nothing."""
@@ -60,10 +63,11 @@ class Lease:
         self._end(Closing(closed_s=now_s, settle_from_s=settle_from_s))
 
     def _end(self, closing: Closing | None) -> None:
-        self.reading(True)
         seat, self._seat = self._seat, None
         if seat is None:
             return
+        if self._unread:
+            seat.unread -= 1
         if self._began:
             seat.ended += 1
         if closing is not None:
@@ -141,7 +145,8 @@ class Fleet:
         if asked is not None and processing is not None:
             surely_ours = max(0, asked.began - seat.ended - seat.unread)
             may_be_busy = max(0, processing - surely_ours)
-            left = _without(left, len(left) - may_be_busy, asked.at_s)
+            spoken_of = sum(one.settle_from_s <= asked.at_s for one in left)
+            left = _without(left, spoken_of - may_be_busy, asked.at_s)
         if len(left) == len(seat.closing):
             return False
         self._set_closing(seat, left)

@@ -89,7 +89,10 @@ _NEXT: dict[tuple[State, Event], State] = {
     (State.EJECTED, Event.ANSWERED): State.PROBATION,  # not before back_at_s
     (State.PROBATION, Event.CALL_BEGAN): State.SERVING,
     (State.MISPLACED, Event.ANSWERED): State.SERVING,  # the fleet says ANSWERED only once the model is right again
-    **{(state, Event.SLEEPS): State.SLEEPING for state in (State.UNKNOWN, State.LOADING, *_IN, State.EJECTED)},
+    **{
+        (state, Event.SLEEPS): State.SLEEPING
+        for state in (State.UNKNOWN, State.LOADING, *_IN, State.EJECTED, State.MISPLACED)
+    },
     **{(state, Event.LOADING): State.LOADING for state in (State.UNKNOWN, *_IN, State.EJECTED, State.MISPLACED)},
     **{(state, Event.REFUSED): State.EJECTED for state in (State.UNKNOWN, State.LOADING, *_IN, State.MISPLACED)},
     **{(state, Event.BROKE): State.EJECTED for state in (State.UNKNOWN, State.LOADING, *_IN)},

@@ -35,7 +35,7 @@ class _Answer:
         self.parts: list[bytes] = []
         self.size_bytes = 0
         self.restart_mark = ""
-        self.framed = self.whole = False
+        self.framed = self.headed = self.whole = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note what matters."""
@@ -44,6 +44,10 @@ class _Answer:
             self.framed = True
         elif name == b"process-start-time-unix":
             self.restart_mark = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """What has no length from here on ends with its connection."""
+        self.headed = True
 
     def on_body(self, body: bytes) -> None:
         """Collect."""
@@ -91,7 +95,7 @@ async def _read(reader: asyncio.StreamReader) -> Page:
         data = await reader.read(_READ_BYTES)
         if not data:
             # Without a length the end of the connection is the end of the answer.
-            cut = answer.framed or answer.parser.get_status_code() == 0
+            cut = answer.framed or not answer.headed
             return Page(0, Event.BROKE) if cut else answer.page()
         answer.parser.feed_data(data)
         if answer.size_bytes > MAX_PAGE_BYTES:

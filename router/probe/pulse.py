@@ -4,6 +4,8 @@ import re
 
 import msgspec
 
+from router.wire.reading import read
+
 
 class Pulse(msgspec.Struct, frozen=True):
     """`processing`: busy slots. `decodes`: llama_decode calls since the start; None where only /slots tells.
@@ -22,7 +24,9 @@ class _Slot(msgspec.Struct, frozen=True):
 
 
 _slots = msgspec.json.Decoder(list[_Slot])
-_LINE = re.compile(r"^llamacpp:(requests_processing|requests_deferred|n_decode_total)\s+([0-9.eE+]+)\s*$", re.M)
+_LINE = re.compile(
+    r"^llamacpp:(requests_processing|requests_deferred|n_decode_total)\s+(\d+(?:\.\d+)?(?:[eE]\+?\d{1,2})?)\s*$", re.M
+)
 
 
 def read_metrics(text: str, restart_mark: str) -> Pulse | None:
@@ -41,6 +45,6 @@ def read_metrics(text: str, restart_mark: str) -> Pulse | None:
 def read_slots(body: bytes) -> Pulse | None:
     """Count the slots that process; None when it is not llama-server's /slots."""
     try:
-        return Pulse(processing=sum(slot.is_processing for slot in _slots.decode(body)))
+        return Pulse(processing=sum(slot.is_processing for slot in read(_slots, body)))
     except msgspec.DecodeError:
         return None

@@ -113,7 +113,13 @@ NO = Fault("no")
         (200, Fault(), UpstreamAnswered, False, "instance i broke the answer off"),
         (200, Fault("Compute error.", "server_error", 500), UpstreamAnswered, False, "broke the answer off: Compute"),
         # In a stream the status of an error stands inside it.
-        (200, Fault("Loading model", "unavailable_error", 503), UpstreamLoading, True, "instance i is loading its model"),
+        (
+            200,
+            Fault("Loading model", "unavailable_error", 503),
+            UpstreamLoading,
+            True,
+            "instance i is loading its model",
+        ),
         (200, Fault("off", "", 503), UpstreamAnswered, True, "broke the answer off: off"),
         (200, Fault("busy", "", 429), UpstreamAnswered, True, "broke the answer off: busy"),
         (500, Fault("Loading model", "unavailable_error", 503), UpstreamAnswered, False, "status 500: Loading model"),

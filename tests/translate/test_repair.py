@@ -183,7 +183,7 @@ def test_a_frame_passes_as_it_is_when_it_holds_one_common_event(before: bytes, e
 @steady
 @given(events=st.lists(st.sampled_from([START, BLOCK, *DELTAS, END, STOP, FLAT, COMMENT, DELTAS[0] * 2]), max_size=7))
 def test_what_passes_as_it_is_would_have_been_fed_to_the_same_end(events: list[bytes]) -> None:
-    stream = NativeStream(model='my "coder"', instance_id="i")
+    stream = NativeStream(model='my "coder"', instance_id="i", message_id="msg_1")
     out = b""
     for event in events:
         out += event if stream.passes(b"1a\r\n" + event + b"\r\n", 4) else stream.feed(event)
