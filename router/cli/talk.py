@@ -5,6 +5,8 @@ from typing import Any, Literal, TypeVar
 import httpx
 import msgspec
 
+from router.wire.reading import read
+
 DEADLINE_S = 10.0
 
 T = TypeVar("T")
@@ -45,8 +47,8 @@ class Talk:
             ) from None
         try:
             if response.status_code == 200:
-                return msgspec.json.decode(response.content, type=kind)
-            said = msgspec.json.decode(response.content, type=_Envelope).error.message
+                return read(msgspec.json.Decoder(kind), response.content)
+            said = read(msgspec.json.Decoder(_Envelope), response.content).error.message
         except msgspec.DecodeError:
             raise NoAnswer(f"{self._url} answers, but not as a router would; --router URL names another") from None
         raise NoAnswer(said)

@@ -1,13 +1,16 @@
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from router.fleet.fleet import Fleet, Lease
+from router.errors import NotFound
+from router.fleet.fleet import LONGEST_CLOSING_S, MUTE_CLOSING_S, UNBEGUN_S, Fleet, Lease
 from router.fleet.health import Event, State
 from router.fleet.instance import Facts
+from router.fleet.registry import Registry
+from router.fleet.seat import Asked
 from tests.fleet import sample
 
 steady = settings(derandomize=True, max_examples=300, deadline=None)
@@ -127,57 +130,454 @@ def test_its_repr_is_a_line_for_an_operator() -> None:
     assert "Fleet[a serving 1/2, b ejected 0/2]" == repr(fleet)
 
 
-_ids = st.sampled_from(["a", "b", "stranger"])
-_ours = st.sampled_from(["a", "b"])
-_steps = st.one_of(
-    st.tuples(st.just("lease"), _ids),
-    st.tuples(st.just("give_back"), st.integers(0, 30)),
-    st.tuples(st.just("observe"), _ours, st.sampled_from(Event)),
-    st.tuples(st.just("learn"), _ours, st.integers(1, 3)),
+@pytest.mark.parametrize("use", [lambda fleet: fleet.lease("gone"), lambda fleet: fleet.settle_closing("gone", 9.0)])
+def test_an_instance_that_is_not_there_has_no_slots(use: Callable[[Fleet], object]) -> None:
+    assert not use(sample.fleet({"m": ["a"]}))
+
+
+def test_what_is_seen_of_an_instance_that_a_reload_took_away_changes_nothing() -> None:
+    fleet = sample.fleet({"m": ["a"]})
+    assert (State.UNKNOWN, State.UNKNOWN) == fleet.observe("gone", Event.ANSWERED, 1.0)
+    assert Event.ANSWERED is fleet.learn("gone", Facts(slots=1))
+    assert ["a"] == list(fleet.view.rows)
+
+
+# ---------------------------------------------------------------- closing slots
+
+
+def leased(fleet: Fleet, id_: str = "a", *, begun: bool = True) -> Lease:
+    lease = fleet.lease(id_)
+    assert lease is not None
+    if begun:
+        lease.begin()
+    return lease
+
+
+def counts(fleet: Fleet, id_: str = "a") -> tuple[int, int, int]:
+    row = fleet.view.rows[id_]
+    return row.busy, row.closing, row.free
+
+
+def says(fleet: Fleet, processing: int, now_s: float, id_: str = "a") -> bool:
+    return fleet.settle_closing(id_, now_s, asked=fleet.asking(id_, now_s), processing=processing)
+
+
+def test_a_slot_that_is_closing_is_not_free_until_the_instance_says_so() -> None:
+    fleet = sample.fleet({"m": ["a"]})
+    lease = leased(fleet)
+    lease.close(1.0)
+    assert ((0, 1, 0), ["a"]) == (counts(fleet), fleet.closing())
+    lease.give_back()
+    lease.close(1.0)
+    assert (0, 1, 0) == counts(fleet), "a lease ends once"
+    assert not says(fleet, 1, 1.1)
+    assert (0, 1, 0) == counts(fleet)
+    assert says(fleet, 0, 1.2)
+    assert ((0, 0, 1), []) == (counts(fleet), fleet.closing())
+
+
+@pytest.mark.parametrize(("mute", "longest_s"), [(True, MUTE_CLOSING_S), (False, LONGEST_CLOSING_S)])
+def test_a_slot_does_not_close_for_ever(mute: bool, longest_s: float) -> None:
+    fleet = sample.fleet({"m": ["a"]})
+    leased(fleet).close(1.0)
+    assert not fleet.settle_closing("a", 1.0 + longest_s - 0.01, mute=mute)
+    assert fleet.settle_closing("a", 1.0 + longest_s, mute=mute)
+    assert (0, 0, 1) == counts(fleet)
+
+
+def test_calls_of_ours_that_run_are_taken_off_what_the_instance_says() -> None:
+    fleet = sample.fleet({"m": ["a"]}, slots=3)
+    leased(fleet)
+    leased(fleet)
+    leased(fleet).close(1.0)
+    assert not says(fleet, 3, 1.1)
+    assert says(fleet, 2, 1.2)
+    assert (2, 0, 1) == counts(fleet)
+
+
+def test_a_call_that_was_over_when_the_answer_came_is_not_taken_off() -> None:
+    """Of two that ran when it was asked and one that was still counted, it may be the one that was closed."""
+    fleet = sample.fleet({"m": ["a"]}, slots=2)
+    other, gone = leased(fleet), leased(fleet)
+    gone.close(1.0)
+    asked = fleet.asking("a", 1.1)
+    other.give_back()
+    assert not fleet.settle_closing("a", 1.2, asked=asked, processing=1)
+
+
+def test_a_call_that_began_after_the_question_is_not_taken_off() -> None:
+    fleet = sample.fleet({"m": ["a"]}, slots=2)
+    leased(fleet).close(1.0)
+    asked = fleet.asking("a", 1.1)
+    leased(fleet)
+    assert not fleet.settle_closing("a", 1.2, asked=asked, processing=1)
+
+
+@pytest.mark.parametrize("read_again", [False, True])
+def test_a_call_that_was_not_read_is_not_taken_off(read_again: bool) -> None:
+    """It may be over at the instance, its end still on the way to us."""
+    fleet = sample.fleet({"m": ["a"]}, slots=2)
+    slow, gone = leased(fleet), leased(fleet)
+    gone.close(1.0)
+    slow.reading(False)
+    slow.reading(False)
+    if read_again:
+        slow.reading(True)
+    assert not says(fleet, 1, 1.1)
+    slow.give_back()
+    assert says(fleet, 0, 1.2)
+
+
+def test_a_call_that_had_not_begun_may_still_begin_for_a_while() -> None:
+    fleet = sample.fleet({"m": ["a"]})
+    leased(fleet, begun=False).close(1.0)
+    assert not says(fleet, 0, 1.0 + UNBEGUN_S - 0.01)
+    assert says(fleet, 0, 1.0 + UNBEGUN_S)
+
+
+def test_a_call_that_may_still_begin_does_not_free_one_that_runs() -> None:
+    fleet = sample.fleet({"m": ["a"]}, slots=2)
+    runs, unbegun = leased(fleet), leased(fleet, begun=False)
+    runs.close(1.0)
+    unbegun.close(1.0)
+    assert not says(fleet, 1, 1.2)
+    assert (0, 2, 0) == counts(fleet)
+    assert says(fleet, 0, 1.3)
+    assert (0, 1, 1) == counts(fleet)
+
+
+def test_while_an_instance_is_out_no_slot_of_it_is_taken_for_free_by_the_clock() -> None:
+    """A process that was suspended goes on with what it had."""
+    fleet = sample.fleet({"m": ["a"]})
+    leased(fleet).close(1.0)
+    for now_s in range(5):
+        fleet.observe("a", Event.TIMED_OUT, 2.0 + now_s)
+    assert State.EJECTED is fleet.view.rows["a"].health.state
+    assert not fleet.settle_closing("a", 100.0)
+    fleet.observe("a", Event.ANSWERED, 100.0)
+    assert not fleet.settle_closing("a", 100.0 + LONGEST_CLOSING_S - 0.01)
+    assert fleet.settle_closing("a", 100.0 + LONGEST_CLOSING_S)
+
+
+def test_a_process_that_is_gone_has_nothing_that_closes() -> None:
+    fleet = sample.fleet({"m": ["a"]})
+    leased(fleet).close(1.0)
+    fleet.observe("a", Event.REFUSED, 1.1)
+    assert (0, 0, 0) == counts(fleet)
+    fleet.observe("a", Event.ANSWERED, 9.0)
+    assert (0, 0, 1) == counts(fleet)
+
+
+# ---------------------------------------------------------------- the last of a pool
+
+
+def test_the_last_that_serves_in_one_of_its_pools_is_kept_and_a_dead_one_is_not() -> None:
+    fleet = sample.fleet({"m": ["a", "b"], "n": ["b"]})
+    assert State.EJECTED is fleet.observe("a", Event.BROKE, 1.0)[1], "b serves m"
+    assert State.SERVING is fleet.observe("b", Event.BROKE, 1.0)[1], "nobody else serves n"
+    assert State.EJECTED is fleet.observe("b", Event.REFUSED, 1.0)[1]
+
+
+# ---------------------------------------------------------------- models
+
+
+def test_an_instance_whose_model_was_swapped_moves_to_the_pool_of_that_model_and_back() -> None:
+    fleet = sample.fleet({"m": ["a", "b"], "n": ["c"]}, slots=None)
+    for id_, model in (("a", "x"), ("b", "x"), ("c", "y")):
+        assert Event.ANSWERED is fleet.learn(id_, Facts(slots=1, model=model))
+    told = [fleet.learn("a", Facts(slots=1, model=model)) for model in ("y", "n", "z", "x")]
+    assert [Event.ANSWERED, Event.ANSWERED, Event.SWAPPED, Event.ANSWERED] == told
+    fleet.learn("a", Facts(slots=1, model="y"))
+    assert {"m": ("b",), "n": ("c", "a")} == dict(fleet.view.members)
+    fleet.learn("a", Facts(slots=1, model=None))
+    assert {"m": ("a", "b"), "n": ("c",)} == dict(fleet.view.members)
+
+
+def test_an_instance_that_sleeps_says_so_whatever_its_pool() -> None:
+    fleet = sample.fleet({"m": ["a"], "n": ["c"]}, slots=None)
+    fleet.learn("a", Facts(slots=1, model="x"))
+    assert Event.SLEEPS is fleet.learn("a", Facts(slots=1, model="x", sleeping=True))
+    assert Event.SLEEPS is fleet.learn("a", Facts(slots=1, model="n", sleeping=True))
+
+
+# ---------------------------------------------------------------- by name
+
+
+def test_an_operator_means_an_instance_or_all_of_a_host() -> None:
+    known = sample.registry({"m": ["a", "b", "c"]}, 1)
+    hosts = {"a": "rig", "b": "rig", "c": "a"}
+    instances = {id_: replace(one, host=hosts[id_]) for id_, one in known.instances.items()}
+    fleet = Fleet(replace(known, instances=instances))
+    assert [["a"], ["a", "b"]] == [fleet.named(name) for name in ("a", "rig")]
+    with pytest.raises(NotFound, match="no instance and no host 'nobody'"):
+        fleet.named("nobody")
+
+
+# ---------------------------------------------------------------- reloads
+
+
+def seats(slots: int = 2, **addresses: str) -> Registry:
+    """One pool of these ids at these addresses."""
+    known = sample.registry({"m": list(addresses)}, slots)
+    return replace(known, instances={id_: sample.instance(id_, slots, at=at) for id_, at in addresses.items()})
+
+
+def test_a_reload_says_what_is_new_and_what_is_gone_and_keeps_what_stayed() -> None:
+    fleet = Fleet(seats(a="one", b="two", c="three"))
+    for id_ in "abc":
+        fleet.observe(id_, Event.ANSWERED, 1.0)
+    new, gone = fleet.adopt(seats(a="one", b="elsewhere", d="three"))
+    assert (["b", "d"], ["b", "c"]) == (sorted(one.id for one in new), sorted(gone))
+    states = {id_: row.health.state.value for id_, row in fleet.view.rows.items()}
+    assert {"a": "serving", "b": "unknown", "d": "serving"} == states
+    assert ([], []) == fleet.adopt(seats(a="one", b="elsewhere", d="three"))
+
+
+def test_calls_that_run_where_a_reload_took_the_instance_away_end_well_and_count_when_it_is_back() -> None:
+    fleet = Fleet(seats(a="one"))
+    fleet.observe("a", Event.ANSWERED, 1.0)
+    first, second = leased(fleet), leased(fleet)
+    fleet.adopt(seats(b="two"))
+    first.give_back()
+    fleet.adopt(seats(c="one"))
+    assert (1, 0, 1) == counts(fleet, "c")
+    second.close(2.0)
+    assert (0, 1, 1) == counts(fleet, "c")
+    assert ["c"] == fleet.closing()
+
+
+def test_an_id_that_gets_another_process_has_nothing_of_the_old_one() -> None:
+    fleet = Fleet(seats(a="one"))
+    fleet.observe("a", Event.ANSWERED, 1.0)
+    old = leased(fleet)
+    fleet.adopt(seats(a="two"))
+    fleet.observe("a", Event.ANSWERED, 2.0)
+    leased(fleet)
+    old.give_back()
+    assert (1, 0, 1) == counts(fleet)
+
+
+def test_two_that_change_places_keep_each_its_own() -> None:
+    fleet = Fleet(seats(a="one", b="two"))
+    for id_ in "ab":
+        fleet.observe(id_, Event.ANSWERED, 1.0)
+    at_one = leased(fleet)
+    fleet.adopt(seats(a="two", b="one"))
+    assert ((0, 0, 2), (1, 0, 1)) == (counts(fleet, "a"), counts(fleet, "b"))
+    at_one.give_back()
+    assert (0, 0, 2) == counts(fleet, "b")
+
+
+# ---------------------------------------------------------------- any history
+
+
+class Sent:
+    """A call of ours as its instance sees it."""
+
+    def __init__(self, lease: Lease, process: str) -> None:
+        self.lease = lease
+        self.process = process
+        self.state = "sent"  # then "runs", then "over"
+        self.closed_s: float | None = None
+
+    def may_begin(self, now_s: float) -> bool:
+        return self.state == "sent" and (self.closed_s is None or now_s < self.closed_s + UNBEGUN_S)
+
+
+SLOTS = 3
+REGISTRIES = (
+    seats(SLOTS, a="one", b="two"),
+    seats(SLOTS, a="one"),
+    seats(SLOTS, b="two"),
+    seats(SLOTS, a="two", b="one"),
+    seats(SLOTS, c="one", b="two"),
+    seats(SLOTS, a="three", b="two"),
 )
+HOW_FAR = ("sent", "runs", "begun", "begun")
+PAUSES_S = (0.05, 0.15, 0.7)
+WELL = (Event.ANSWERED, Event.CALL_BEGAN, Event.RESUME)
+ANYTHING = tuple(event for event in Event if event is not Event.REFUSED)
+MODELS = ("x", "m", "n")
+VERBS = {
+    "lease": 10, "starts": 1, "head": 1, "ends": 2, "fails": 2, "pause": 1, "resume": 1, "cut": 6, "notices": 3,
+    "ask": 2, "counts": 1, "tells": 2, "tells at once": 5, "later": 2, "well": 3, "anything": 1, "dies": 1, "learn": 1,
+    "reload": 1,
+}  # fmt: skip
+_steps = st.tuples(
+    st.sampled_from([verb for verb, often in VERBS.items() for _ in range(often)]),
+    st.sampled_from(["a", "a", "a", "a", "b", "c"]),
+    st.integers(0, 59),
+)
+Step = tuple[str, str, int]
+
+
+class World:
+    """The fleet on one side, and on the other what really happens in the processes that it counts."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet(REGISTRIES[0])
+        self.now_s = 0.0
+        self.calls: list[Sent] = []
+        self.asked: dict[str, tuple[str, Asked, int | None]] = {}
+        for id_ in self.fleet.view.rows:
+            self.fleet.observe(id_, Event.ANSWERED, 0.0)
+
+    def process(self, id_: str) -> str | None:
+        row = self.fleet.view.rows.get(id_)
+        return row.instance.address if row else None
+
+    def pick(self, at: int, *states: str, held: bool | None = None) -> Sent | None:
+        some = [it for it in self.calls if it.state in states and (held is None or it.lease.held is held)]
+        return some[at % len(some)] if some else None
+
+    def running(self, process: str | None) -> int:
+        return sum(it.process == process and it.state == "runs" for it in self.calls)
+
+    def happen(self, step: Step) -> None:
+        verb, id_, at = step
+        match verb:
+            case "later":
+                # Never so late that the clock alone frees a slot.
+                self.now_s = min(self.now_s + PAUSES_S[at % 3], LONGEST_CLOSING_S - 0.01)
+            case "reload":
+                self.fleet.adopt(REGISTRIES[at % len(REGISTRIES)])
+            case "lease":
+                self.lease(id_, HOW_FAR[at % 4])
+            case "well" | "anything" | "learn" | "dies":
+                self.see(verb, id_, at)
+            case "ask" | "counts" | "tells":
+                self.talk(verb, id_)
+            case "tells at once":
+                self.talk("ask", id_)
+                self.talk("tells", id_)
+            case _:
+                self.to_call(verb, at)
+
+    def lease(self, id_: str, how_far: str) -> None:
+        row, process = self.fleet.view.rows.get(id_), self.process(id_)
+        lease = self.fleet.lease(id_)
+        assert (row is not None and row.free > 0) == (lease is not None)
+        if lease is None or process is None:
+            return
+        call = Sent(lease, process)
+        self.calls.append(call)
+        if how_far != "sent":
+            call.state = "runs"
+        if how_far == "begun":
+            lease.begin()
+
+    def see(self, verb: str, id_: str, at: int) -> None:
+        match verb:
+            case "well":
+                self.fleet.observe(id_, WELL[at % len(WELL)], self.now_s)
+            case "anything":
+                self.fleet.observe(id_, ANYTHING[at % len(ANYTHING)], self.now_s)
+            case "learn":
+                self.fleet.learn(id_, Facts(slots=SLOTS, model=MODELS[at % len(MODELS)]))
+            case _:
+                for it in self.calls:
+                    if it.process == self.process(id_):
+                        it.state = "over"
+                self.asked.pop(id_, None)
+                self.fleet.observe(id_, Event.REFUSED, self.now_s)
+
+    def talk(self, verb: str, id_: str) -> None:
+        """Ask an instance how much it processes; it counts, and later its answer comes."""
+        process = self.process(id_)
+        if verb == "ask" and process is not None:
+            self.asked[id_] = process, self.fleet.asking(id_, self.now_s), None
+        elif verb == "counts" and id_ in self.asked:
+            self.asked[id_] = *self.asked[id_][:2], self.running(self.asked[id_][0])
+        elif verb == "tells" and id_ in self.asked:
+            was, asked, processing = self.asked.pop(id_)
+            if was != process:
+                return  # a loop that asks is bound to one process
+            told = self.running(was) if processing is None else processing
+            before = [row.closing for row in self.fleet.view.rows.values()]
+            freed = self.fleet.settle_closing(id_, self.now_s, asked=asked, processing=told)
+            assert freed == (before != [row.closing for row in self.fleet.view.rows.values()])
+
+    def to_call(self, verb: str, at: int) -> None:
+        match verb:
+            case "starts":
+                if (it := self.pick(at, "sent")) and it.may_begin(self.now_s):
+                    it.state = "runs"
+            case "head":
+                if it := self.pick(at, "runs", held=True):
+                    it.lease.begin()
+            case "ends":
+                if it := self.pick(at, "runs"):
+                    it.state = "over"
+                    if it.lease.held and not it.lease._unread:
+                        it.lease.give_back()
+            case "fails":  # its end, or a failure, is read at last
+                if it := self.pick(at, "over", held=True):
+                    it.lease.give_back()
+            case "cut":
+                if it := self.pick(at, "sent", "runs", "over", held=True):
+                    it.closed_s = self.now_s
+                    it.lease.close(self.now_s)
+            case "notices":
+                if it := self.pick(at, "sent", "runs", held=False):
+                    it.state = "over"
+            case "pause" | "resume":
+                if it := self.pick(at, "runs", "over", held=True):
+                    it.lease.reading(verb == "resume")
+
+    def check(self) -> None:
+        fleet = self.fleet
+        for row in fleet.view.rows.values():
+            process = row.instance.address
+            mine = [it for it in self.calls if it.process == process]
+            assert row.busy == sum(it.lease.held for it in mine), "a lease was lost, or counted twice"
+            assert row.busy + row.closing <= SLOTS
+            closing = [it for it in mine if not it.lease.held and it.closed_s is not None]
+            inside = sum(it.state == "runs" or it.may_begin(self.now_s) for it in closing)
+            assert inside <= row.closing, "a slot was freed in which a call runs, or may begin"
+        for process in {it.process for it in self.calls}:
+            inside = sum(it.process == process and (it.state == "runs" or it.may_begin(self.now_s)) for it in self.calls)
+            assert inside <= SLOTS, "more calls than slots"
+        shown = {id_: row.instance.id for id_, row in fleet.view.rows.items()}
+        assert all(id_ == told for id_, told in shown.items())
+        assert {id_ for ids in fleet.view.members.values() for id_ in ids} <= set(shown)
+
+
+@settings(steady, max_examples=600)
+@given(steps=st.lists(_steps, min_size=15, max_size=50))
+def test_whatever_happens_no_process_has_more_calls_than_slots(steps: list[Step]) -> None:
+    world = World()
+    for what in steps:
+        world.happen(what)
+        world.check()
 
 
 @steady
-@given(steps=st.lists(_steps, max_size=40), slots=st.none() | st.integers(1, 3))
-def test_whatever_happens_no_slot_is_leased_twice_and_every_lease_comes_back(
-    steps: list[tuple[object, ...]], slots: int | None
-) -> None:
-    fleet = Fleet(sample.registry({"m": ["a", "b"]}, slots))
-    granted: list[Lease] = []
-    held: list[Lease] = []
-    for now_s, what in enumerate(steps):
-        match what:
-            case ("lease", str(id_)):
-                row = fleet.view.rows.get(id_)
-                lease = fleet.lease(id_)
-                assert (row is not None and row.serving and row.busy < row.slots) == (lease is not None)
-                if lease is not None:
-                    granted.append(lease)
-                    held.append(lease)
-            case ("give_back", int(at)) if granted:
-                lease = granted[at % len(granted)]  # some of them for the second time
-                lease.give_back()
-                held = [other for other in held if other is not lease]
-            case ("observe", str(id_), Event() as event):
-                fleet.observe(id_, event, float(now_s))
-            case ("learn", str(id_), int(told)):
-                fleet.learn(id_, Facts(slots=told))
-        assert {id_: row.busy for id_, row in fleet.view.rows.items() if row.busy} == Counter(
-            lease.instance_id for lease in held
-        )
-    for lease in held:
-        lease.give_back()
-    assert [0, 0] == [row.busy for row in fleet.view.rows.values()]
+@given(steps=st.lists(_steps, min_size=15, max_size=50))
+def test_whatever_happened_every_slot_is_free_in_the_end(steps: list[Step]) -> None:
+    world = World()
+    for what in steps:
+        world.happen(what)
+    for it in world.calls:
+        it.lease.give_back()
+        it.lease.give_back()
+    fleet = world.fleet
+    fleet.adopt(REGISTRIES[0])
+    late_s = 100.0
+    for id_ in fleet.view.rows:
+        for event in (Event.RESUME, Event.ANSWERED, Event.CALL_BEGAN):
+            fleet.observe(id_, event, late_s)
+        fleet.learn(id_, Facts(slots=SLOTS))
+        fleet.observe(id_, Event.ANSWERED, late_s)
+        fleet.settle_closing(id_, late_s + LONGEST_CLOSING_S)
+    assert [(0, 0, SLOTS)] * 2 == [counts(fleet, id_) for id_ in fleet.view.rows]
+    assert fleet.closing() == []
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda fleet: fleet.observe("gone", Event.ANSWERED, 1.0),
-        lambda fleet: fleet.learn("gone", Facts(slots=1)),
-    ],
-    ids=["observe", "learn"],
-)
-def test_nobody_tells_of_an_instance_that_is_not_there(use: Callable[[Fleet], object]) -> None:
-    with pytest.raises(KeyError):
-        use(sample.fleet({"m": ["a"]}))
+@steady
+@given(steps=st.lists(_steps, min_size=15, max_size=50))
+def test_the_same_history_gives_the_same_fleet(steps: list[Step]) -> None:
+    first, second = World(), World()
+    for what in steps:
+        first.happen(what)
+        second.happen(what)
+    assert (repr(first.fleet), dict(first.fleet.view.rows)) == (repr(second.fleet), dict(second.fleet.view.rows))

@@ -9,8 +9,10 @@ import pytest
 from router.config.schema import InstanceEntry, ModelEntry, PollRules, RouterFile
 from router.errors import RouterError
 from router.fleet.fleet import Fleet
-from router.fleet.health import State
+from router.fleet.health import Event, State
 from router.fleet.registry import build
+from router.observe.supervise import Supervisor
+from router.observe.tally import Counter
 from router.probe.poll import Poll
 from tests.rig import behave
 from tests.rig.fake import FakeInstance
@@ -37,7 +39,11 @@ class Watched:
         self.deaths: list[str] = []
         self.words: list[str] = []
         rules = PollRules(every_s=every_s, deadline_s=DEADLINE_S)
-        self.poll = Poll(self.fleet, rules, changed=self._changed, died=self._died)
+        self.runs: set[str] = set()
+        self.poll = Poll(
+            self.fleet, rules, changed=self._changed, died=self._died, runs_at=lambda id_: id_ in self.runs
+        )
+        self.failures = Counter("loop_failures", "Failures of loops.", ("loop",))
 
     def _changed(self) -> None:
         self.changes += 1
@@ -63,7 +69,8 @@ def entry(fake: FakeInstance, id_: str = "one", **options: object) -> InstanceEn
 @asynccontextmanager
 async def watching(*entries: InstanceEntry, every_s: float = EVERY_S) -> AsyncIterator[Watched]:
     watched = Watched(*entries, every_s=every_s)
-    async with watched.poll:
+    async with Supervisor(watched.failures) as supervisor:
+        watched.poll.start(supervisor)
         yield watched
 
 
@@ -86,20 +93,18 @@ async def test_the_registrys_slots_win_over_the_instances(fake: FakeInstance) ->
         assert watched.fleet.view.rows["one"].slots == 1
 
 
-async def test_facts_are_asked_for_once_and_again_after_a_time_away(fake: FakeInstance) -> None:
+async def test_facts_are_asked_for_at_every_look(fake: FakeInstance) -> None:
     async with watching(entry(fake)) as watched:
         await watched.until_state(State.SERVING)
-        await watched.until(lambda: looks(fake, "/health") >= 4)
-        assert looks(fake, "/props") == 1
-        fake.stop()
-        await watched.until_state(State.EJECTED)
         fake.props = {"total_slots": 7}
-        fake.start()
+        await watched.until(lambda: watched.fleet.view.rows["one"].slots == 7)
+        fake.props = {"is_sleeping": True}
+        await watched.until_state(State.SLEEPING)
+        fake.props = {}
         await watched.until_state(State.SERVING)
-        assert watched.fleet.view.rows["one"].slots == 7
 
 
-async def test_an_instance_that_refuses_is_out_at_once_and_comes_back_by_itself(fake: FakeInstance) -> None:
+async def test_an_instance_that_refuses_is_out_at_once_and_comes_back_on_probation(fake: FakeInstance) -> None:
     async with watching(entry(fake)) as watched:
         await watched.until_state(State.SERVING)
         fake.stop()
@@ -107,22 +112,37 @@ async def test_an_instance_that_refuses_is_out_at_once_and_comes_back_by_itself(
         assert watched.deaths == ["one"]
         assert watched.words == ["instance one stopped answering"]
         fake.start()
+        await watched.until_state(State.PROBATION)
+        watched.poll.observe("one", Event.CALL_BEGAN)
+        assert (watched.state(), watched.changes) == (State.SERVING, 4)
+
+
+async def test_an_instance_that_serves_another_model_is_misplaced_until_it_serves_its_own(fake: FakeInstance) -> None:
+    async with watching(entry(fake)) as watched:
         await watched.until_state(State.SERVING)
-        assert watched.changes == 3
+        fake.props = {"model_alias": "another"}
+        await watched.until_state(State.MISPLACED)
+        fake.props = {}
+        await watched.until_state(State.SERVING)
 
 
 async def test_one_late_answer_is_forgiven_and_two_are_not(fake: FakeInstance) -> None:
-    async with watching(entry(fake)) as watched:
-        await watched.until_state(State.SERVING)
-        late = behave.stall_before_head()
-        fake.on["/health"] = late
-        await watched.until(lambda: watched.fleet.view.rows["one"].health.timeouts == 1)
-        assert watched.state() is State.SERVING
-        await watched.until_state(State.EJECTED)
-        assert watched.deaths == ["one"]
-        del fake.on["/health"]
-        await watched.until_state(State.SERVING)
-        assert watched.fleet.view.rows["one"].health.timeouts == 0
+    """Where there is another one; the last of a pool is kept through more."""
+    with FakeInstance() as other:
+        async with watching(entry(fake), entry(other, "two")) as watched:
+            await watched.until(lambda: State.SERVING is watched.state() is watched.state("two"))
+            fake.on["/health"] = behave.stall_before_head()
+            await watched.until(lambda: watched.fleet.view.rows["one"].health.timeouts == 1)
+            assert watched.state() is State.SERVING
+            await watched.until_state(State.EJECTED)
+            assert watched.deaths == ["one"]
+            other.on["/health"] = behave.stall_before_head()
+            await watched.until(lambda: watched.fleet.view.rows["two"].health.timeouts == 3)
+            assert watched.state("two") is State.SERVING
+            del fake.on["/health"], other.on["/health"]
+            await watched.until_state(State.PROBATION)
+            await watched.until(lambda: watched.fleet.view.rows["two"].health.timeouts == 0)
+            assert watched.deaths == ["one"]
 
 
 async def test_an_answer_that_never_ends_counts_as_late(fake: FakeInstance) -> None:
@@ -157,19 +177,25 @@ async def test_an_instance_that_loads_is_neither_in_nor_dead(fake: FakeInstance)
     ],
     ids=["500", "404", "not HTTP", "reset"],
 )
-async def test_a_look_at_something_else_puts_it_out(fake: FakeInstance, sight: Behaviour) -> None:
-    async with watching(entry(fake)) as watched:
-        await watched.until_state(State.SERVING)
-        fake.on["/health"] = sight
-        await watched.until_state(State.EJECTED)
-        del fake.on["/health"]
-        await watched.until_state(State.SERVING)
+async def test_a_look_at_something_else_puts_it_out_where_there_is_another(
+    fake: FakeInstance, sight: Behaviour
+) -> None:
+    with FakeInstance() as other:
+        async with watching(entry(fake), entry(other, "two")) as watched:
+            await watched.until(lambda: State.SERVING is watched.state() is watched.state("two"))
+            fake.on["/health"] = other.on["/health"] = sight
+            await watched.until(lambda: State.EJECTED in {watched.state(), watched.state("two")})
+            await watched.until(lambda: looks(fake, "/health") + looks(other, "/health") >= 8)
+            assert {State.SERVING, State.EJECTED} == {watched.state(), watched.state("two")}
+            out = "one" if watched.state() is State.EJECTED else "two"
+            del fake.on["/health"], other.on["/health"]
+            await watched.until(lambda: watched.state(out) is State.PROBATION)
 
 
 @pytest.mark.parametrize(
     "props",
-    [behave.error(404, "no", "not_found_error"), behave.not_json(), behave.reset_before_head(), behave.not_json(b"{}")],
-    ids=["404", "web page", "reset", "no slots"],
+    [behave.error(404, "no", "not_found_error"), behave.not_json(), behave.not_json(b"{}")],
+    ids=["404", "web page", "no slots"],
 )
 async def test_without_facts_an_instance_serves_only_with_slots_from_the_registry(
     fake: FakeInstance, props: Behaviour, caplog: pytest.LogCaptureFixture
@@ -182,6 +208,15 @@ async def test_without_facts_an_instance_serves_only_with_slots_from_the_registr
         await watched.until_state(State.SERVING)
         assert watched.fleet.view.rows["one"].free == 2
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("slots", [None, 2])
+async def test_an_instance_that_breaks_off_when_it_is_asked_for_facts_is_not_well(
+    fake: FakeInstance, slots: int | None
+) -> None:
+    fake.on["/props"] = behave.reset_before_head()
+    async with watching(entry(fake, slots=slots)) as watched:
+        await watched.until_state(State.EJECTED)
 
 
 async def test_what_an_instance_lacks_is_said_with_its_fix_and_not_at_every_look(
@@ -253,4 +288,4 @@ async def test_when_the_poll_ends_nothing_goes_on(fake: FakeInstance) -> None:
         assert len(asyncio.all_tasks()) > tasks
     assert len(asyncio.all_tasks()) == tasks
     await asyncio.to_thread(fake.wait_idle)
-    assert watched.poll.looks_failed == 0
+    assert not watched.failures._series

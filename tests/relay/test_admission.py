@@ -10,11 +10,12 @@ from router.admit.desk import Desk, Ticket
 from router.balance.policy import Call, choose
 from router.clock import monotonic_s
 from router.config.schema import InstanceEntry, ModelEntry, RouterFile
-from router.errors import ClientGone, NoInstance, Overloaded
+from router.errors import ClientGone, NoInstance, Overloaded, ShuttingDown
 from router.fleet.fleet import Fleet
-from router.fleet.health import Event
+from router.fleet.health import ABSENCES_UNTIL_GONE, Event
+from router.fleet.load import HoldTimes
 from router.fleet.registry import build
-from router.relay.admission import Admission
+from router.relay.admission import Admission, predict
 from tests.rig import behave
 from tests.rig.legality import check
 from tests.test_app import Stage, Wire, answered, as_bytes, ask, eventually, text_of
@@ -25,19 +26,30 @@ pytestmark = pytest.mark.anyio
 class Desked:
     """An admission over instances that serve, and tickets for it."""
 
-    def __init__(self, *, slots: int = 1, instances: int = 1, max_waiting: int | None = None) -> None:
+    def __init__(
+        self, *, slots: int = 1, instances: int = 1, max_waiting: int | None = None, call_s: float | None = None
+    ) -> None:
+        """`call_s`: what a call has held its slot for so far."""
         entries = [InstanceEntry(url=f"http://h{at}:1", id=f"i{at}", slots=slots) for at in range(instances)]
         self.fleet = Fleet(build(RouterFile(models={"m": ModelEntry(instances=tuple(entries))})))
-        self.admission = Admission(self.fleet, Desk(choose=choose, max_waiting=max_waiting))
+        self.times = HoldTimes()
+        if call_s is not None:
+            self.times.observe("m", call_s)
+        desk = Desk(
+            choose=choose, predict=lambda pool, ahead, view: predict(self.times, pool, ahead, view), max_waiting=max_waiting
+        )
+        self.admission = Admission(self.fleet, desk, self.times)
         self._number = 0
         for entry in entries:
             self.fleet.observe(entry.instance_id, Event.ANSWERED, 0.0)
 
-    def ticket(self, patience_s: float = 60.0, excluded: frozenset[str] = frozenset()) -> Ticket:
+    def ticket(self, patience_s: float = 60.0, excluded: frozenset[str] = frozenset(), size_bytes: int = 0) -> Ticket:
         self._number += 1
         now_s = monotonic_s()
         call = Call(pool="m", affinity=self._number, excluded=excluded)
-        return Ticket(number=self._number, call=call, arrived_s=now_s, deadline_s=now_s + patience_s)
+        return Ticket(
+            number=self._number, call=call, arrived_s=now_s, deadline_s=now_s + patience_s, size_bytes=size_bytes
+        )
 
     @property
     def busy(self) -> int:
@@ -52,9 +64,9 @@ async def turns(count: int = 5) -> None:
 async def test_a_free_slot_is_given_at_once_and_comes_back() -> None:
     desked = Desked()
     grant = await desked.admission.admit(desked.ticket())
-    assert (grant.lease.instance_id, grant.waited, desked.busy) == ("i0", False, 1)
-    desked.admission.give_back(grant.lease)
-    desked.admission.give_back(grant.lease)
+    assert (grant.lease.instance.id, grant.waited, desked.busy) == ("i0", False, 1)
+    desked.admission.give_back(grant)
+    desked.admission.give_back(grant)
     assert desked.busy == 0
 
 
@@ -69,14 +81,14 @@ async def test_those_who_wait_are_served_in_the_order_in_which_they_came() -> No
         assert desked.busy == 1
         served.append(number)
         await turns(1)
-        desked.admission.give_back(grant.lease)
+        desked.admission.give_back(grant)
 
     async with asyncio.TaskGroup() as group:
         for number in range(10):
             group.create_task(wait(number, desked.ticket()))
         await turns()
         assert desked.admission.waiting("m") == 10
-        desked.admission.give_back(first.lease)
+        desked.admission.give_back(first)
     assert served == list(range(10))
     assert (desked.busy, desked.admission.waiting("m")) == (0, 0)
 
@@ -90,7 +102,7 @@ async def test_many_calls_never_hold_more_leases_than_there_are_slots() -> None:
         grant = await desked.admission.admit(desked.ticket())
         most = max(most, *(row.busy for row in desked.fleet.view.rows.values()))
         await turns(3)
-        desked.admission.give_back(grant.lease)
+        desked.admission.give_back(grant)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(100):
@@ -118,12 +130,99 @@ async def test_when_the_last_instance_goes_those_who_wait_are_told() -> None:
     await desked.admission.admit(desked.ticket())
     waiting = asyncio.ensure_future(desked.admission.admit(desked.ticket()))
     await turns()
-    desked.fleet.observe("i0", Event.REFUSED, 1.0)
+    desked.fleet.observe("i0", Event.DRAIN, 1.0)
     desked.admission.ask()
     with pytest.raises(NoInstance, match="no instance of m is serving"):
         await waiting
     with pytest.raises(NoInstance):
         await desked.admission.admit(desked.ticket())
+
+
+async def test_an_instance_that_may_come_back_is_waited_for_and_then_not_any_more() -> None:
+    desked = Desked()
+    desked.fleet.observe("i0", Event.REFUSED, 0.0)
+    early, patient = (asyncio.ensure_future(desked.admission.admit(desked.ticket())) for _ in range(2))
+    await turns()
+    assert desked.admission.waiting("m") == 2
+    desked.fleet.observe("i0", Event.ANSWERED, 5.0)
+    desked.admission.ask()
+    assert (await early).waited
+    for now_s in range(1 + ABSENCES_UNTIL_GONE):
+        desked.fleet.observe("i0", Event.REFUSED, 6.0 + now_s)
+        desked.admission.ask()
+    with pytest.raises(NoInstance):
+        await patient
+
+
+async def test_a_wait_that_would_be_too_long_is_refused_at_once_with_how_long_it_would_be() -> None:
+    desked = Desked(slots=2, call_s=8.0)
+    for _ in range(2):
+        await desked.admission.admit(desked.ticket())
+    waits = asyncio.ensure_future(desked.admission.admit(desked.ticket(patience_s=4.0)))  # 8 s / 2 slots
+    await turns()
+    with pytest.raises(Overloaded, match=r"the wait would be about 8 s, more than 7\.9 s") as told:
+        await desked.admission.admit(desked.ticket(patience_s=7.9))
+    assert told.value.retry_after_s == 8
+    waits.cancel()
+    await asyncio.gather(waits, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("call_s", "told_s"), [(None, 5), (0.01, 1), (7.2, 8), (600.0, 30)])
+async def test_who_finds_no_room_is_told_when_one_call_is_likely_to_be_over(call_s: float | None, told_s: int) -> None:
+    desked = Desked(max_waiting=0, call_s=call_s)
+    await desked.admission.admit(desked.ticket())
+    with pytest.raises(Overloaded, match="0 calls wait already") as told:
+        await desked.admission.admit(desked.ticket())
+    assert told.value.retry_after_s == told_s
+
+
+async def test_bounds_that_a_reload_sets_hold_for_the_calls_to_come() -> None:
+    desked = Desked()
+    first = await desked.admission.admit(desked.ticket())
+    waits = asyncio.ensure_future(desked.admission.admit(desked.ticket(size_bytes=80)))
+    await turns()
+    desked.admission.set_bounds(max_waiting=None, max_bytes=100)
+    assert desked.admission.held_bytes == 80
+    with pytest.raises(Overloaded, match="memory"):
+        await desked.admission.admit(desked.ticket(size_bytes=21))
+    desked.admission.give_back(first)
+    assert (await waits).waited
+    assert desked.admission.held_bytes == 0
+
+
+async def test_a_slot_that_is_closing_goes_to_the_next_when_it_has_settled() -> None:
+    desked = Desked()
+    first = await desked.admission.admit(desked.ticket())
+    first.lease.begin()
+    waits = asyncio.ensure_future(desked.admission.admit(desked.ticket()))
+    await turns()
+    desked.admission.close(first)
+    desked.admission.give_back(first)
+    desked.admission.ask()
+    assert (not waits.done(), desked.busy, desked.fleet.view.rows["i0"].closing) == (True, 0, 1)
+    asked = desked.fleet.asking("i0", monotonic_s())
+    assert desked.fleet.settle_closing("i0", monotonic_s(), asked=asked, processing=0)
+    desked.admission.ask()
+    assert (await waits).waited
+
+
+async def test_a_call_that_was_closed_teaches_nothing_of_how_long_calls_hold_their_slot() -> None:
+    desked = Desked()
+    first = await desked.admission.admit(desked.ticket())
+    desked.admission.close(first)
+    desked.admission.give_back(first)
+    assert repr(desked.times) == "HoldTimes[]"
+
+
+async def test_a_ticket_may_be_withdrawn_with_an_error_of_another_kind() -> None:
+    desked = Desked()
+    await desked.admission.admit(desked.ticket())
+    ticket = desked.ticket()
+    waits = asyncio.ensure_future(desked.admission.admit(ticket))
+    await turns()
+    desked.admission.withdraw(ticket, ShuttingDown("no", retry_after_s=5))
+    with pytest.raises(ShuttingDown):
+        await waits
 
 
 async def test_who_was_failed_by_all_is_told_that() -> None:
@@ -143,8 +242,8 @@ async def test_a_ticket_that_is_withdrawn_ends_its_wait_and_costs_nobody_a_slot(
     desked.admission.withdraw(left)
     with pytest.raises(ClientGone):
         await leaving
-    desked.admission.give_back(first.lease)
-    desked.admission.give_back((await staying).lease)
+    desked.admission.give_back(first)
+    desked.admission.give_back(await staying)
     assert desked.busy == 0
 
 
@@ -154,10 +253,10 @@ async def test_a_wait_that_is_cancelled_in_the_moment_of_its_grant_gives_the_slo
         first = await desked.admission.admit(desked.ticket())
         waiting = asyncio.ensure_future(desked.admission.admit(desked.ticket()))
         await turns()
-        desked.admission.give_back(first.lease)
+        desked.admission.give_back(first)
         await turns(turns_before)
         if waiting.done():
-            desked.admission.give_back(waiting.result().lease)
+            desked.admission.give_back(waiting.result())
         else:
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -17,16 +17,16 @@ from tests.rig.start import StartLlama, StartRouter
 from tests.system.load import Call, Crowd, instances, new_nonce, report, taken, waiting, watching_deferred
 from tests.test_app import eventually
 
-SLOTS = 8  # of each of two instances
-ROUNDS = 22
+SLOTS = 16  # of each of two instances
+ROUNDS = 11
 A_ROUND = 2 * SLOTS  # of each kind
-LONG = "a long way to go before the first word of the answer " * 400  # about 4,800 tokens: a second and more to read
+LONG = "a long way to go before the first word of the answer " * 800  # about 9,600 tokens: seconds to read
 SERVED_WITHIN_S = 3.0
 
 
 @pytest.fixture
 def pair(start_llama: StartLlama) -> list[LlamaProcess]:
-    spec = llama.tiny_spec(slots=SLOTS, n_ctx_slot=8192)
+    spec = llama.tiny_spec(slots=SLOTS, n_ctx_slot=16_384)
     return [start_llama(spec), start_llama(spec)]
 
 
@@ -72,7 +72,8 @@ def test_a_thousand_clients_that_leave_cost_no_slot_no_socket_and_no_memory(
 
 def _round(crowd: Crowd, router: RouterProcess) -> Counter[str]:
     """Leave while reading, behind those while waiting, and then while being answered; how many really did so."""
-    reading = crowd.calls(A_ROUND, messages=[{"role": "user", "content": f"{new_nonce()} {LONG}"}])
+    said = [{"role": "user", "content": f"{new_nonce()} {LONG}"}]
+    reading = crowd.calls(A_ROUND, messages=said, max_tokens=3000)  # so that no slot comes free by itself
     _until(lambda: _busy(router) == A_ROUND)
     queued = crowd.calls(A_ROUND)
     _until(lambda: waiting(router.url) == A_ROUND)

@@ -52,12 +52,12 @@ def test_calls_are_served_in_the_order_in_which_they_came(start_fake: StartFake,
     with Crowd(router.port) as crowd:
         calls: list[Call] = []
 
-        def begun() -> int:
-            return taken(router.url) + waiting(router.url) + sum(call.over for call in calls)
+        def all_arrived() -> bool:
+            return taken(router.url) + waiting(router.url) + sum(call.over for call in calls) >= len(calls)
 
         for _ in range(12):
-            calls += crowd.calls(1)
-            eventually(lambda: begun() >= len(calls))
+            calls.extend(crowd.calls(1))
+            eventually(all_arrived)
         ends = [call.ended().content_s for call in calls]
     assert sorted(ends) == ends
     assert fake.peak_in_flight == 1
