@@ -152,7 +152,7 @@ class Stage:
 
 
 class GlassRouter(RouterProcess):
-    """The same program with shorter deadlines for clients, less back-off, more retries, and two routes for looking into it."""
+    """The same program, sooner out of patience and sooner well again, and two routes for looking into it."""
 
     def __init__(self, config: str, **options: Any) -> None:
         super().__init__(config, **options)

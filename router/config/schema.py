@@ -143,9 +143,10 @@ class Deadlines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     connect_s: Seconds = field(name="connect", default=2.0)
     """Opening a connection to an instance. Default 2s; raise it only for instances across a slow link."""
-    head_s: Seconds = field(name="head", default=10.0)
-    """From sending a streamed call to the response head, which llama-server sends when a slot takes
-    the call. Default 10s; longer hides a hung instance for longer."""
+    head_s: Seconds = field(name="head", default=300.0)
+    """From sending a streamed call to the response head. Default 5m: llama-server sends it with the first batch of
+    the call's own prompt, and other long prompts may come before it. A dead instance is found by the looks at it, not
+    by this; shorter than the longest prefill of a full instance it ends calls that are fine."""
     idle_s: Seconds = field(name="idle", default=75.0)
     """The longest silence inside a streamed answer. Default 75s: llama-server writes a comment every 30s,
     so two are missing by then. Raise it if the server's --sse-ping-interval is longer."""

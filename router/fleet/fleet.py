@@ -6,7 +6,7 @@ from router.errors import NotFound
 from router.fleet.health import SOFT, Event, State, step
 from router.fleet.instance import Facts, Instance, InstanceId
 from router.fleet.registry import Registry
-from router.fleet.seat import Asked, Closing, Seat
+from router.fleet.seat import Closing, Seat
 from router.fleet.view import FleetView, Row
 
 # How long a slot stays closing at an instance that cannot be asked whether it is free. llama-server looks at its
@@ -15,19 +15,20 @@ MUTE_CLOSING_S = 2.0
 # And at one that can, as long as its count does not come down: others may use it too, so there must be an end. A batch
 # of 2,048 prompt tokens on a slow CPU takes seconds.
 LONGEST_CLOSING_S = 10.0
-# How long a call that had not begun may take to show up in the instance's count after all.
+# How long a call may take to show up in the instance's count.
 UNBEGUN_S = 1.0
 
 
 class Lease:
     """Our claim on one slot of one instance. Whoever holds it ends it once, on every path."""
 
-    __slots__ = ("_began", "_fleet", "_seat", "_unread", "instance")
+    __slots__ = ("_fleet", "_seat", "_sent_s", "began", "instance", "unread")
 
     def __init__(self, fleet: "Fleet", seat: Seat) -> None:
         self._fleet = fleet
         self._seat: Seat | None = seat
-        self._began = self._unread = False
+        self._sent_s: float | None = None
+        self.began = self.unread = False
         self.instance = seat.row.instance
 
     def __repr__(self) -> str:
@@ -38,20 +39,29 @@ class Lease:
         """It has not ended yet."""
         return self._seat is not None
 
+    def sent(self, now_s: float) -> None:
+        """The request is on its way."""
+        self._sent_s = now_s
+
     def begin(self) -> None:
-        """The instance has started the call: its slot shows as processing from now on."""
-        if self._seat is not None and not self._began:
-            self._began = True
-            self._seat.began += 1
+        """The head of the answer has come: the slot shows as processing. It may have done so for long.
+
+        llama-server sends the head with the slot's first batch, and batches are filled slot by slot: behind other long
+        prompts it was seen to take half a minute.
+        """
+        self.began = True
 
     def reading(self, reads: bool) -> None:
         """Say whether the answer is being read; one that is not may be over at the instance without our seeing it.
 
         Once unread, doubtful until its end: what was not read then lies in buffers for long after.
         """
-        if self._seat is not None and not reads and not self._unread:
-            self._unread = True
-            self._seat.unread += 1
+        self.unread = self.unread or not reads
+
+    def is_there(self, seat: Seat, now_s: float) -> bool:
+        """The instance counts this call by now, as one that it processes or defers."""
+        arrived = self._sent_s is not None and self._sent_s + UNBEGUN_S <= now_s
+        return self._seat is seat and (self.began or arrived)
 
     def give_back(self) -> None:
         """The call is over at the instance too. Doing it twice is harmless: the second time does nothing."""
@@ -59,21 +69,27 @@ class Lease:
 
     def close(self, now_s: float) -> None:
         """The call is over for us, and the instance may still be busy with it: the slot is not free yet."""
-        settle_from_s = now_s if self._began else now_s + UNBEGUN_S
+        settle_from_s = now_s if self.began else now_s + UNBEGUN_S
         self._end(Closing(closed_s=now_s, settle_from_s=settle_from_s))
 
     def _end(self, closing: Closing | None) -> None:
         seat, self._seat = self._seat, None
         if seat is None:
             return
-        if self._unread:
-            seat.unread -= 1
-        if self._began:
-            seat.ended += 1
         if closing is not None:
             seat.closing.append(closing)
         seat.row = _with_counts(seat.row, seat.row.busy - 1, len(seat.closing))
-        self._fleet.publish(seat)
+        self._fleet.ended(self, seat)
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What we knew when an instance was asked how much it processes; its answer is weighed against that.
+
+    `there`: our calls that it surely counted then.
+    """
+
+    at_s: float
+    there: tuple[Lease, ...] = ()
 
 
 class Fleet:
@@ -87,6 +103,7 @@ class Fleet:
         self._rows: dict[InstanceId, Row] = {}
         self._moved: dict[InstanceId, str] = {}
         self._departed: list[Seat] = []
+        self._leases: set[Lease] = set()
         self._adopt(registry)
 
     def __repr__(self) -> str:
@@ -102,10 +119,17 @@ class Fleet:
             return None
         seat.row = _with_counts(seat.row, seat.row.busy + 1, seat.row.closing)
         self._rows[instance_id] = seat.row
-        return Lease(self, seat)
+        lease = Lease(self, seat)
+        self._leases.add(lease)
+        return lease
 
-    def publish(self, seat: Seat) -> None:
-        """Only for `Lease`: show a seat's row, unless a reload has put another instance in its place."""
+    def ended(self, lease: Lease, seat: Seat) -> None:
+        """Only for `Lease`."""
+        self._leases.discard(lease)
+        self._publish(seat)
+
+    def _publish(self, seat: Seat) -> None:
+        """Show a seat's row, unless a reload has put another instance in its place."""
         id_ = seat.row.instance.id
         if self._seats.get(id_) is seat:
             self._rows[id_] = seat.row
@@ -117,7 +141,8 @@ class Fleet:
     def asking(self, instance_id: InstanceId, now_s: float) -> Asked:
         """Note what is known just before an instance is asked how much it processes; for `settle_closing`."""
         seat = self._seats.get(instance_id)
-        return Asked(at_s=now_s, began=seat.began if seat else 0)
+        there = tuple(lease for lease in self._leases if seat is not None and lease.is_there(seat, now_s))
+        return Asked(at_s=now_s, there=there)
 
     def settle_closing(
         self,
@@ -130,10 +155,10 @@ class Fleet:
     ) -> bool:
         """Free closing slots; True when any became free.
 
-        Those whose time is up; and, when the instance has said how much it processes, those that cannot be in that
-        number: calls of ours that had begun when it was asked, are not over now and are being read were surely in it.
-        Every doubt errs towards waiting. While it is out nobody's time is up: a suspended process keeps what it had.
-        `mute`: it answers and cannot say.
+        Those whose time is up; and, when the instance has said how many calls it has (processing and deferred), those
+        that cannot be in that number: calls of ours that were there when it was asked, are not over now and have
+        always been read were surely in it. Every doubt errs towards waiting. While it is out nobody's time is up: a
+        suspended process keeps what it had. `mute`: it answers and cannot say.
         """
         seat = self._seats.get(instance_id)
         if seat is None or not seat.closing:
@@ -143,7 +168,7 @@ class Fleet:
             longest_s = MUTE_CLOSING_S if mute else LONGEST_CLOSING_S
             left = [one for one in left if one.closed_s + longest_s > now_s]
         if asked is not None and processing is not None:
-            surely_ours = max(0, asked.began - seat.ended - seat.unread)
+            surely_ours = sum(lease.held and not lease.unread for lease in asked.there)
             may_be_busy = max(0, processing - surely_ours)
             spoken_of = sum(one.settle_from_s <= asked.at_s for one in left)
             left = _without(left, spoken_of - may_be_busy, asked.at_s)
@@ -155,7 +180,7 @@ class Fleet:
     def _set_closing(self, seat: Seat, closing: list[Closing]) -> None:
         seat.closing = closing
         seat.row = _with_counts(seat.row, seat.row.busy, len(closing))
-        self.publish(seat)
+        self._publish(seat)
 
     # ------------------------------------------------------------ health and facts
 

@@ -18,36 +18,23 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     settle_from_s: float
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
-    """What we knew when an instance was asked how much it processes; its answer is weighed against that.
-
-    `began`: how many of our calls had ever begun there.
-    """
-
-    at_s: float
-    began: int
-
-
 class Seat:
     """One process of one registry. A lease belongs to a seat, not to an id: a reload cannot mix two processes up.
 
-    `began`, `ended`: how many of our calls the instance has ever started, and how many of those are over. `unread`:
-    calls whose answer we do not read at present, because the client is slower; they may be over at the instance.
     `closing`: its slots that are closing. `model`: what the instance called its model when it was first asked; None
-    before.
+    before. The leases that are held stand in the fleet's `Lease` type, which knows its seat.
     """
 
-    __slots__ = ("began", "closing", "ended", "model", "row", "unread")
+    __slots__ = ("closing", "model", "row")
 
     def __init__(self, instance: Instance) -> None:
         self.row = Row(instance=instance, health=Health(), facts=None, slots=instance.slots or 0)
-        self.began = self.ended = self.unread = 0
         self.closing: list[Closing] = []
         self.model: str | None = None
 
     def __repr__(self) -> str:
-        began = self.began - self.ended
-        return f"Seat({self.row.instance.id}, {self.row.health.state.value}, {self.row.busy} busy, {began} begun)"
+        row = self.row
+        return f"Seat({row.instance.id}, {row.health.state.value}, {row.busy} busy, {len(self.closing)} closing)"
 
     @property
     def in_use(self) -> bool:

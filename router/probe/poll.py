@@ -208,7 +208,7 @@ class Poll:
             asleep = row.health.state is State.SLEEPING
             asked = self._fleet.asking(instance_id, monotonic_s())
             felt = await looker.pulse() if looker is not None and not asleep else Felt(mute=asleep)
-            processing = felt.pulse.processing if felt.pulse is not None else None
+            processing = felt.pulse.calls if felt.pulse is not None else None
             if self._fleet.settle_closing(
                 instance_id, monotonic_s(), asked=asked, processing=processing, mute=felt.mute
             ):

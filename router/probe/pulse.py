@@ -18,6 +18,11 @@ class Pulse(msgspec.Struct, frozen=True):
     deferred: int | None = None
     restart_mark: str = ""
 
+    @property
+    def calls(self) -> int:
+        """All calls in the server, running or deferred."""
+        return self.processing + (self.deferred or 0)
+
 
 class _Slot(msgspec.Struct, frozen=True):
     is_processing: bool = False

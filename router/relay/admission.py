@@ -90,9 +90,12 @@ class Admission:
         """
         if not grant.lease.held:
             return
-        self._hold_times.observe(grant.pool, monotonic_s() - grant.granted_s)
         grant.lease.give_back()
         self.ask()
+
+    def served(self, grant: Grant) -> None:
+        """The call has had its answer: this is how long one holds a slot."""
+        self._hold_times.observe(grant.pool, monotonic_s() - grant.granted_s)
 
     def close(self, grant: Grant) -> None:
         """The call is over for us; the slot is free once the instance says so, or after a while."""

@@ -49,7 +49,7 @@ class Attempt:
     def __init__(self, instance: Instance, *, deadlines: Deadlines, started_s: float) -> None:
         """`started_s`: when the call began; its whole time is bounded, whatever the number of attempts.
 
-        Callbacks may be set: `on_begun`, when the head of a stream comes, which is when its slot starts; and
+        Callbacks may be set: `on_begun`, when the head of a stream comes; and
         `on_committed`, when the first event of a stream or a whole plain answer has come; `on_reading`, when reading
         stops for a slow client (False) and goes on (True).
         """

@@ -122,6 +122,7 @@ class MessagesCall(Exchange):
 
     async def _try_once(self, ticket: Ticket, head: MessagesHead, pool: Pool, outgoing: Outgoing) -> None:
         corridor, notes = self._corridor, self._notes
+        self._check_stopped()
         self._ticket = ticket
         grant = await corridor.admission.admit(ticket)
         self._ticket = None
@@ -131,6 +132,7 @@ class MessagesCall(Exchange):
             notes.granted(monotonic_s(), instance.id, word(grant.decision.verdict))
             self._check_stopped()
             await self._send_to(instance, head, pool, outgoing, grant)
+            corridor.admission.served(grant)
         except (ClientGone, ShuttingDown, UpstreamBroke, UpstreamTimedOut, asyncio.CancelledError):
             # Over for us; the instance may not have noticed yet, and would make the next call wait inside it.
             if self._sent:
@@ -165,6 +167,7 @@ class MessagesCall(Exchange):
         self._attempt = attempt
         corridor.running.add(attempt)
         self._sent = True
+        grant.lease.sent(monotonic_s())
         try:
             answer = await attempt.run(corridor.pools[instance], outgoing.head(instance, len(body)), body)
         finally:

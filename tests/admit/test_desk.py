@@ -50,7 +50,9 @@ def test_a_call_starts_at_once_where_a_slot_is_free() -> None:
 def test_a_call_that_finds_every_slot_taken_waits_and_is_told_how_many_came_before() -> None:
     fleet, waiting = sample.fleet({"m": ["a"]}), desk()
     lease(fleet)
-    assert [Held(ticket(1), 0, None), Held(ticket(2), 1, None)] == [waiting.arrive(ticket(n), fleet.view) for n in (1, 2)]
+    assert [Held(ticket(1), 0, None), Held(ticket(2), 1, None)] == [
+        waiting.arrive(ticket(n), fleet.view) for n in (1, 2)
+    ]
     assert (2, "Desk[m 2]") == (waiting.waiting("m"), repr(waiting))
 
 
@@ -269,7 +271,9 @@ def test_bodies_that_wait_have_a_bound_over_all_pools() -> None:
 
 
 def test_a_body_that_starts_at_once_is_not_weighed() -> None:
-    assert "a" == place(Desk(choose=choose, max_bytes=0).arrive(ticket(1, size_bytes=9), sample.fleet({"m": ["a"]}).view))
+    assert "a" == place(
+        Desk(choose=choose, max_bytes=0).arrive(ticket(1, size_bytes=9), sample.fleet({"m": ["a"]}).view)
+    )
 
 
 @pytest.mark.parametrize(("call_s", "wait_s", "held"), [(5.0, 10.0, True), (5.001, 10.002, False), (None, None, True)])
@@ -358,6 +362,7 @@ _histories = st.lists(
         st.tuples(st.just("learn"), st.sampled_from(["a", "b"]), st.integers(1, 3)),
         st.tuples(st.just("later"), st.sampled_from([0.1, 3.0, PATIENCE_S])),
     ),
+    min_size=10,
     max_size=40,
 )
 

@@ -86,20 +86,20 @@ def test_a_registry_that_has_not_changed_changes_nothing(stage: Stage) -> None:
 
 @pytest.mark.parametrize("verb", ["drain", "resume"])
 @pytest.mark.parametrize(
-    ("body", "status", "type_", "words"),
+    ("body", "error", "words"),
     [
-        ({"name": "nobody"}, 404, "not_found_error", "no instance and no host 'nobody'"),
-        ({"name": ""}, 404, "not_found_error", "no instance and no host ''"),
-        ({}, 400, "invalid_request_error", '{"name": "INSTANCE or HOST"}'),
-        ({"name": 1}, 400, "invalid_request_error", '{"name": "INSTANCE or HOST"}'),
-        ({"name": "one", "hard": True}, 400, "invalid_request_error", '{"name": "INSTANCE or HOST"}'),
-        ([], 400, "invalid_request_error", '{"name": "INSTANCE or HOST"}'),
+        ({"name": "nobody"}, (404, "not_found_error"), "no instance and no host 'nobody'"),
+        ({"name": ""}, (404, "not_found_error"), "no instance and no host ''"),
+        ({}, (400, "invalid_request_error"), '{"name": "INSTANCE or HOST"}'),
+        ({"name": 1}, (400, "invalid_request_error"), '{"name": "INSTANCE or HOST"}'),
+        ({"name": "one", "hard": True}, (400, "invalid_request_error"), '{"name": "INSTANCE or HOST"}'),
+        ([], (400, "invalid_request_error"), '{"name": "INSTANCE or HOST"}'),
     ],
 )
 def test_an_order_that_cannot_be_followed_is_refused(
-    stage: Stage, verb: str, body: object, status: int, type_: str, words: str
+    stage: Stage, verb: str, body: object, error: tuple[int, str], words: str
 ) -> None:
-    assert words in refused(stage.post(body, f"/admin/{verb}"), status, type_)
+    assert words in refused(stage.post(body, f"/admin/{verb}"), *error)
     assert stage.fleet()["instances"][0]["state"] == "serving"
 
 

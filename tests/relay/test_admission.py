@@ -36,7 +36,9 @@ class Desked:
         if call_s is not None:
             self.times.observe("m", call_s)
         desk = Desk(
-            choose=choose, predict=lambda pool, ahead, view: predict(self.times, pool, ahead, view), max_waiting=max_waiting
+            choose=choose,
+            predict=lambda pool, ahead, view: predict(self.times, pool, ahead, view),
+            max_waiting=max_waiting,
         )
         self.admission = Admission(self.fleet, desk, self.times)
         self._number = 0

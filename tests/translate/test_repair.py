@@ -315,7 +315,8 @@ def test_a_plain_answer_names_the_clients_model_and_keeps_the_rest(
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{", b"{}", b'{"error":{}}', b"[]", b"null", b'"x"', b"oops", b'{"usage":[]}', b'{"usage":{"output_tokens":"3"}}',
+        b"", b"{", b"{}", b'{"error":{}}', b"[]", b"null", b'"x"', b"oops", b'{"usage":[]}',
+        b'{"usage":{"output_tokens":"3"}}',
         b'{"stop_reason":"\xff"}', b'{"x":%b}' % (b"[" * 100_000 + b"]" * 100_000),
     ],
     ids=lambda body: body[:24].decode("latin-1"),
