@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-CONFIG ?= config/router.yaml
+CONFIG ?= router.yaml
 
 .PHONY: help demo serve check format test test-all bench schema clean
 help:
@@ -48,7 +48,7 @@ $(VENV)/.bench: $(VENV)/.test
 	@touch $@
 
 demo: $(VENV)/.demo
-	@$(BIN)/llama-router demo
+	@$(BIN)/llama-router demo $(ARGS)
 
 serve: $(VENV)/.serve
 	@$(BIN)/llama-router serve --config $(CONFIG)

@@ -18,6 +18,7 @@ from router.admit.desk import Desk
 from router.admit.retries import RetryBudget
 from router.balance.policy import choose
 from router.clock import monotonic_s, wall_s
+from router.config.address import is_loopback, split_listen
 from router.config.keys import KeyEntry
 from router.config.problem import ConfigInvalid, ConfigProblem
 from router.config.schema import RouterFile
@@ -38,10 +39,10 @@ from router.observe.log import CallLog
 from router.observe.metrics import Metrics
 from router.observe.supervise import Supervisor
 from router.probe.poll import Poll
-from router.probe.reload import watch_files
+from router.probe.reload import Stamp, watch_files
 from router.relay.admission import Admission, predict
 from router.relay.corridor import Calls, Corridor, Running, Settings, Weights
-from router.relay.pool import Pools
+from router.relay.pool import MAX_IDLE_S, Pools
 from router.wire.record import CallRecord
 
 _log = logging.getLogger("llama_router")
@@ -59,14 +60,16 @@ class Router:
         *,
         load: Load | None = None,
         files: Sequence[Path] = (),
+        stamps: dict[Path, Stamp | None] | None = None,
     ) -> None:
         """`keys` None: nobody is asked for a key. `load` reads the files anew; None: there is nothing to reload.
 
-        `files`: what is watched for changes, the registry first.
+        `files`: what is watched for changes, the registry first; `stamps`: theirs, from before they were read.
         """
-        self._file = file
+        self._file = self._started_with = file
         self._load = load
         self._files = files
+        self._stamps = stamps
         self._fleet = fleet = Fleet(build_registry(file))
         hold_times = HoldTimes()
         desk = Desk(choose=choose, predict=lambda pool, ahead, view: predict(hold_times, pool, ahead, view))
@@ -120,8 +123,11 @@ class Router:
             file, keys = self._load()
         except OSError as error:
             raise ConfigInvalid([_unreadable(error)]) from None
+        if keys is None and not is_loopback(split_listen(self._started_with.listen)[0]):
+            raise ConfigInvalid([_open_to_all(self._files)])
         registry = build_registry(file)
-        restart = tuple(name for name in ("listen", "cors") if getattr(file, name) != getattr(self._file, name))
+        before = self._started_with
+        restart = tuple(name for name in ("listen", "cors", "log") if getattr(file, name) != getattr(before, name))
         new, gone = self._fleet.adopt(registry)
         self._keys.replace(keys)
         self._file = file
@@ -203,7 +209,7 @@ class Router:
             self._poll.start(supervisor)
             supervisor.start("sweep", self._sweep)
             if self._load is not None:
-                supervisor.start("reload", lambda: watch_files(self._watched, self._reload_or_say))
+                supervisor.start("reload", lambda: watch_files(self._watched, self._reload_or_say, self._stamps))
                 loop.add_signal_handler(signal.SIGHUP, self._reload_or_say)
             try:
                 yield
@@ -231,7 +237,7 @@ class Router:
             await asyncio.sleep(protocol.SWEEP_S)
             self._metrics.loop_lag.set(max(0.0, monotonic_s() - before_s - protocol.SWEEP_S))
             protocol.sweep()
-            self._pools.close_idle(older_than_s=4.0)
+            self._pools.close_idle(older_than_s=MAX_IDLE_S)
             now_s = monotonic_s()
             settled = [self._fleet.settle_closing(id_, now_s) for id_ in self._fleet.closing()]
             if any(settled):
@@ -240,6 +246,12 @@ class Router:
 
 def _origins(file: RouterFile) -> frozenset[bytes]:
     return frozenset(origin.encode() for origin in file.cors.origins) if file.cors else frozenset()
+
+
+def _open_to_all(files: Sequence[Path]) -> ConfigProblem:
+    name = files[0].name if files else "router.yaml"
+    reason = "this router listens on an address that other machines reach; to ask nobody for a key takes a restart"
+    return ConfigProblem(file=name, line=1, column=1, path="keys_file", reason=reason)
 
 
 def _unreadable(error: OSError) -> ConfigProblem:
@@ -253,6 +265,7 @@ def build(
     *,
     load: Load | None = None,
     files: Sequence[Path] = (),
+    stamps: dict[Path, Stamp | None] | None = None,
 ) -> Router:
     """Make a router; see `Router` for the arguments."""
-    return Router(file, keys, load=load, files=files)
+    return Router(file, keys, load=load, files=files, stamps=stamps)

@@ -15,6 +15,7 @@
     │   ├── RateLimited           this key has too much under way               client    429
     │   ├── NoInstance            nobody in the pool can serve now              router    503
     │   └── ShuttingDown          told to stop; another router, or later        router    503
+    ├── CallTooLong               the whole call took longer than it may        client    504
     ├── ClientGone                the client left; nobody is there to be told   client    499
     ├── UpstreamFailed            an instance failed us                         instance  502
     │   ├── UpstreamUnreachable   refused, or no connection in time             instance  502
@@ -127,6 +128,12 @@ class ShuttingDown(Overloaded):
 
 class NoInstance(Overloaded):
     """No instance of the pool is serving."""
+
+
+class CallTooLong(RouterError):
+    """The call has lasted as long as a call may; that says nothing of the instance that was serving it."""
+
+    side = "client"
 
 
 class ClientGone(RouterError):

@@ -3,12 +3,12 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from router import __version__
 
-_DEFAULT_CONFIG = Path("config/router.yaml")
+_DEFAULT_CONFIG = Path("router.yaml")
 _EXAMPLES = """examples:
   llama-router init http://gpu1:8080 http://gpu2:8080 > router.yaml
   llama-router check router.yaml
@@ -55,6 +55,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             from router.demo import run as demo
 
             return demo.run(port=arguments.port, out=sys.stdout, instances=arguments.instances, once=arguments.once)
+
+
+def _between(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdigit() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"must be a number from {least} to {most}")
+        return int(text)
+
+    return number
 
 
 def _admin_key() -> str | None:
@@ -114,7 +123,14 @@ def _parser() -> argparse.ArgumentParser:
         help="say what a registry would run, or what is wrong in it",
         description="Print what would run; or every error with file, line, column and fix, and exit with 1.",
     )
-    check.add_argument("file", type=Path, nargs="?", default=_DEFAULT_CONFIG, metavar="FILE")
+    check.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        default=_DEFAULT_CONFIG,
+        metavar="FILE",
+        help="the registry (default: %(default)s)",
+    )
 
     init = commands.add_parser(
         "init",
@@ -141,7 +157,9 @@ def _parser() -> argparse.ArgumentParser:
         help="two real llama-servers and a router on this machine",
         description="Start two small llama-servers and a router in front of them, until Ctrl-C.",
     )
-    demo.add_argument("--port", type=int, default=8000, help="the router's port (default: %(default)s)")
-    demo.add_argument("--instances", type=int, default=2, help="how many llama-servers (default: %(default)s)")
+    demo.add_argument("--port", type=_between(1, 65535), default=8000, help="the router's port (default: %(default)s)")
+    demo.add_argument(
+        "--instances", type=_between(1, 16), default=2, help="how many llama-servers (default: %(default)s)"
+    )
     demo.add_argument("--once", action="store_true", help="stop after the first calls")
     return parser

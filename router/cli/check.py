@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
+from router.cli.files import load
 from router.config.load import parse
 from router.config.problem import ConfigInvalid
 from router.config.schema import InstanceEntry, ModelEntry, QueueRules, RouterFile
@@ -13,16 +14,21 @@ from router.config.units import duration_text, size_text
 def run(path: pathlib.Path, *, out: TextIO, err: TextIO, env: Mapping[str, str]) -> int:
     """Check the file at `path`; return 0 and describe it on `out`, or return 1 with every problem on `err`.
 
-    No key is ever shown, only whether one is set. The files that the registry names are not opened.
+    No key is ever shown, only whether one is set. The files that the registry names are read too, as `serve` does.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        print(f"{path}: {reason}; `llama-router init` writes a first one", file=err)
+        hint = "; `llama-router init` writes a first one" if isinstance(error, FileNotFoundError) else ""
+        print(f"{path}: {reason}{hint}", file=err)
         return 1
     try:
         registry = parse(data, env, file=str(path))
+        load(path, listen=None, env=env)
+    except OSError as error:
+        print(f"{path}: keys_file: cannot read {error.filename}: {error.strerror}", file=err)
+        return 1
     except ConfigInvalid as invalid:
         for problem in invalid.problems:
             print(problem, file=err)
@@ -45,7 +51,8 @@ def _described(registry: RouterFile) -> list[str]:
         ),
         (
             "limits",
-            f"body {size_text(registry.limits.body_bytes)}, {registry.limits.connections} connections",
+            f"body {size_text(registry.limits.body_bytes)}, {registry.limits.connections} connections, "
+            f"{size_text(registry.limits.key_bytes)} under way per key",
         ),
         ("cors", ", ".join(registry.cors.origins) if registry.cors else "off"),
         ("log", registry.log.level),

@@ -13,11 +13,12 @@ from typing import TextIO
 import uvicorn
 
 from router.app import Router, build
-from router.cli.files import loader
+from router.cli.files import load, loader
 from router.config.address import split_listen
 from router.config.problem import ConfigInvalid
 from router.edge.protocol import RouterProtocol
 from router.observe.log import set_up_logging
+from router.probe.reload import stamp
 
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
@@ -25,9 +26,10 @@ BACKLOG = 2048
 
 def run(config: Path, *, listen: str | None, err: TextIO, env: Mapping[str, str]) -> int:
     """Serve until told to stop. 0: stopped as told; 1: could not start, and `err` says why."""
-    load = loader(config, listen=listen, env=env)
+    again = loader(config, listen=listen, env=env)
+    before = stamp(config)
     try:
-        file, keys = load()
+        file, keys = load(config, listen=listen, env=env)
     except ConfigInvalid as error:
         print(error.message, file=err)
         return 1
@@ -40,7 +42,11 @@ def run(config: Path, *, listen: str | None, err: TextIO, env: Mapping[str, str]
         print(f"cannot listen on {file.listen}: {error.strerror}", file=err)
         return 1
     set_up_logging(file.log.level)
-    router = build(file, keys, load=load, files=[config])
+    stamps = {config: before}
+    if file.keys_file is not None:
+        keys_path = config.parent / file.keys_file
+        stamps[keys_path] = stamp(keys_path)
+    router = build(file, keys, load=again, files=[config], stamps=stamps)
     server = _Server(_uvicorn_config(router), router)
     host, port = listener.getsockname()[:2]
     print(f"llama-router answers on http://{f'[{host}]' if ':' in host else host}:{port}", file=err, flush=True)

@@ -157,6 +157,12 @@ def _json_only(scope: Scope) -> None:
         raise RequestInvalid("send content-type: application/json")
 
 
+_FORWARDED = frozenset([b"forwarded", b"x-forwarded-for", b"x-real-ip"])
+
+
 def _is_local(scope: Scope) -> bool:
+    """The peer is on this machine, and does not say that it asks for somebody else."""
+    if any(name in _FORWARDED for name, _ in link_of(scope).headers):
+        return False
     client = scope.get("client")
     return client is None or not client[0] or is_loopback(client[0])  # a Unix socket has no address

@@ -53,11 +53,6 @@ class ClientLink(RequestResponseCycle):
         """The head of the answer is out."""
         return self.response_started
 
-    @property
-    def write_paused(self) -> bool:
-        """The client's socket is full."""
-        return self.flow.write_paused
-
     def watch(
         self,
         *,
@@ -138,10 +133,6 @@ class ClientLink(RequestResponseCycle):
             if self._framed:
                 self.transport.write(b"0\r\n\r\n")
             self._complete()
-
-    def cut(self) -> None:
-        """Close without the last chunk."""
-        self.transport.close()
 
     def _head(self, status: int, headers: Sequence[Header]) -> list[bytes]:
         # Names and values are ours, or came through a parser that refuses line breaks: no further check per header.

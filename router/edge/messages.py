@@ -9,9 +9,11 @@ from litestar.types import Receive, Scope, Send
 
 from router.edge.auth import Keys
 from router.edge.link import EXTENSION
-from router.errors import MethodNotAllowed, NotSupported
+from router.edge.protocol import RouterProtocol
+from router.errors import MethodNotAllowed, NotSupported, Unauthorized
 from router.relay.corridor import Corridor
 from router.relay.counting import CountTokens
+from router.relay.exchange import Caller
 from router.relay.messages import MessagesCall
 
 
@@ -26,12 +28,12 @@ def message_routes(corridor: Corridor, keys: Keys, origins: frozenset[bytes]) ->
     @asgi("/v1/messages", copy_scope=False)
     async def messages(scope: Scope, receive: Receive, send: Send) -> None:
         link = _posted(scope, origins)
-        await MessagesCall(corridor, link, keys.caller(link.headers))(scope, receive, send)
+        await MessagesCall(corridor, link, _caller(keys, link))(scope, receive, send)
 
     @asgi("/v1/messages/count_tokens", copy_scope=False)
     async def count_tokens(scope: Scope, receive: Receive, send: Send) -> None:
         link = _posted(scope, origins)
-        await CountTokens(corridor, link, keys.caller(link.headers))(scope, receive, send)
+        await CountTokens(corridor, link, _caller(keys, link))(scope, receive, send)
 
     return [messages, count_tokens]
 
@@ -45,6 +47,15 @@ def _posted(scope: Scope, origins: frozenset[bytes]) -> Any:
     if origins:
         link.relay_headers = _cors(link.headers, origins)
     return link
+
+
+def _caller(keys: Keys, link: Any) -> Caller:
+    """Who calls; somebody who tries keys shows in the metrics."""
+    try:
+        return keys.caller(link.headers)
+    except Unauthorized as error:
+        RouterProtocol.on_refusal(error)
+        raise
 
 
 def _cors(headers: Sequence[tuple[bytes, bytes]], origins: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:

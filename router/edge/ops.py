@@ -33,9 +33,9 @@ def ops_routes(fleet: Fleet, metrics: Metrics, stopping: Callable[[], bool]) -> 
             "models": "/v1/models",
         }
 
-    @head(["/", "/api/hello"])
+    @head(["/", "/api/hello", "/healthz"])
     async def warm_up() -> None:
-        """Claude Code opens its connection with one of these."""
+        """Claude Code opens its connection with one of the first two; load balancers ask the last."""
 
     @get("/healthz")
     async def healthz() -> dict[str, str]:

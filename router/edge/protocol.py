@@ -277,18 +277,21 @@ class RouterProtocol(HttpToolsProtocol):
         self._progress_s = monotonic_s()
         self.on_refusal(error)
         begun = self._active is not None and self._active.response_started
+        request_id = new_request_id()
+        if its_own and self._active is not None:
+            request_id = self._active.request_id
+            self._active.interrupt(error)  # so that the call's record tells the real cause, under the same id
         self._clients_left()
         if begun:
             self.transport.close()
             return
-        self.transport.write(self._refusing(error))
+        self.transport.write(self._refusing(error, request_id))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
 
-    def _refusing(self, error: RouterError) -> bytes:
+    def _refusing(self, error: RouterError, request_id: str) -> bytes:
         told = tell(error)
-        request_id = new_request_id()
         body = error_body(told.type, told.message, request_id)
         head = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
         head.append(

@@ -8,6 +8,7 @@ from litestar.exceptions import HTTPException
 
 from router.config.problem import ConfigInvalid
 from router.errors import (
+    CallTooLong,
     ClientGone,
     Forbidden,
     HeadTooLarge,
@@ -49,6 +50,7 @@ _TABLE: tuple[tuple[type[RouterError], int, str], ...] = (
     (ShuttingDown, 503, "api_error"),
     (RateLimited, 429, "rate_limit_error"),
     (Overloaded, 529, "overloaded_error"),
+    (CallTooLong, 504, "timeout_error"),
     (ClientGone, 499, "api_error"),
     (UpstreamLoading, 529, "overloaded_error"),
     (UpstreamTimedOut, 504, "timeout_error"),
@@ -89,7 +91,9 @@ def answer_http_exception(request: AnyRequest, error: HTTPException) -> Response
             path = str(request.scope.get("path", ""))[:200]
             return answer_router_error(request, NotFound(f"there is no {path!r} here; POST /v1/messages is"))
         case 405:
-            allow = (error.headers or {}).get("Allow", "GET")
+            path = request.scope["path"]
+            methods = {method for one in request.app.routes if one.path == path for method in one.methods}
+            allow = ", ".join(sorted(methods - {"OPTIONS"})) or "GET, POST"
             words = f"{request.method} is not for this path; it is served with {allow}"
             return answer_router_error(request, MethodNotAllowed(words, allow=allow))
         case _:

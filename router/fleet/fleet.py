@@ -15,8 +15,11 @@ MUTE_CLOSING_S = 2.0
 # And at one that can, as long as its count does not come down: others may use it too, so there must be an end. A batch
 # of 2,048 prompt tokens on a slow CPU takes seconds.
 LONGEST_CLOSING_S = 10.0
-# How long a call may take to show up in the instance's count.
-UNBEGUN_S = 1.0
+# How long a call may take to show up in the instance's count. llama-server takes new calls from its queue between two
+# batches, and a batch of a slow server takes seconds (1 s was tried, and slots were given away under load).
+UNBEGUN_S = 3.0
+# The same where it has no call at all: an idle loop takes a new one at once.
+UNBEGUN_IDLE_S = 1.0
 
 
 class Lease:
@@ -170,8 +173,9 @@ class Fleet:
         if asked is not None and processing is not None:
             surely_ours = sum(lease.held and not lease.unread for lease in asked.there)
             may_be_busy = max(0, processing - surely_ours)
-            spoken_of = sum(one.settle_from_s <= asked.at_s for one in left)
-            left = _without(left, spoken_of - may_be_busy, asked.at_s)
+            spoken_of = [one for one in left if _is_spoken_of(one, asked.at_s, idle=processing == 0)]
+            freed = spoken_of[: max(0, len(spoken_of) - may_be_busy)]
+            left = [one for one in left if not any(one is other for other in freed)]
         if len(left) == len(seat.closing):
             return False
         self._set_closing(seat, left)
@@ -198,7 +202,12 @@ class Fleet:
         return before.state, health.state
 
     def _follow(self, seat: Seat, event: Event, before: State, now_s: float) -> None:
-        """What a change of health means for slots that are closing."""
+        """What a change of health means for the rest of what is known."""
+        if event is Event.RESUME:
+            # Drained, changed and resumed: whatever model answers now is the one that it is meant to serve.
+            seat.model = None
+            if self._moved.pop(seat.row.instance.id, None) is not None:
+                self._set_members()
         if event is Event.REFUSED:
             self._set_closing(seat, [])  # the process is gone, and what it was busy with too
         elif before is State.EJECTED and seat.row.health.state is State.PROBATION:
@@ -325,12 +334,6 @@ def _with_counts(row: Row, busy: int, closing: int) -> Row:
     return Row(instance=row.instance, health=row.health, facts=row.facts, slots=row.slots, busy=busy, closing=closing)
 
 
-def _without(closing: list[Closing], count: int, asked_s: float) -> list[Closing]:
-    """Drop up to `count` of those that the answer to a question asked then can speak of, the oldest first."""
-    left = []
-    for one in closing:
-        if count > 0 and one.settle_from_s <= asked_s:
-            count -= 1
-        else:
-            left.append(one)
-    return left
+def _is_spoken_of(closing: Closing, asked_s: float, *, idle: bool) -> bool:
+    """The instance's answer to a question asked then covers this slot."""
+    return closing.settle_from_s <= asked_s or (idle and closing.closed_s + UNBEGUN_IDLE_S <= asked_s)

@@ -45,6 +45,7 @@ class Health(msgspec.Struct, frozen=True, gc=False):
     `timeouts`, `failures`: looks that ran out of time and calls that failed, in a row. `ejections`: how often it went
     out without being well for long in between; each doubles the back-off. `back_at_s`: when a good look may bring it
     back. `absences`: looks in a row that found it out; after `ABSENCES_UNTIL_GONE` nobody waits for it any more.
+    `sick`: it is out for what it did to calls, not for having been away; nobody waits for that to pass.
     """
 
     state: State = State.UNKNOWN
@@ -54,6 +55,7 @@ class Health(msgspec.Struct, frozen=True, gc=False):
     ejections: int = 0
     back_at_s: float = 0.0
     absences: int = 0
+    sick: bool = False
 
     @property
     def takes_calls(self) -> bool:
@@ -64,6 +66,8 @@ class Health(msgspec.Struct, frozen=True, gc=False):
     @property
     def hopeful(self) -> bool:
         """It takes no calls now and may soon: worth waiting for, if nobody else is there."""
+        if self.state is State.EJECTED and self.sick:
+            return False
         return self.state in _MAY_COME_BACK and self.absences < ABSENCES_UNTIL_GONE
 
 
@@ -105,6 +109,8 @@ _NEXT: dict[tuple[State, Event], State] = {
     (State.DRAINING, Event.RESUME): State.UNKNOWN,
 }
 
+_SICKENS = frozenset({Event.CALL_FAILED, Event.STUCK})
+
 # Signs that a slow or busy instance gives too; the last one of a pool is not put out for them.
 SOFT = frozenset({Event.CALL_FAILED, Event.STUCK, Event.BROKE, Event.TIMED_OUT})
 
@@ -124,7 +130,8 @@ def step(health: Health, event: Event, now_s: float, *, last: bool = False) -> H
         state = health.state
     if state is health.state:
         return counted
-    moved = msgspec.structs.replace(counted, state=state, since_s=now_s)
+    sick = state is State.EJECTED and event in _SICKENS
+    moved = msgspec.structs.replace(counted, state=state, since_s=now_s, sick=sick)
     return _ejected(moved, health, now_s) if state is State.EJECTED else moved
 
 

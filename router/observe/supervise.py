@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from router.clock import monotonic_s
 from router.observe.tally import Counter
 
 _log = logging.getLogger("llama_router")
@@ -52,7 +53,8 @@ class Supervisor:
 
     def running(self, name: str) -> bool:
         """It has been started and has not ended."""
-        return name in self._tasks
+        task = self._tasks.get(name)
+        return task is not None and not task.done()
 
     def _forget(self, name: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(name) is task:
@@ -61,11 +63,14 @@ class Supervisor:
     async def _keep(self, name: str, loop: Callable[[], Awaitable[None]], kind: str) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
+            began_s = monotonic_s()
             try:
                 await loop()
             except Exception:  # noqa: BLE001  # the top of every background loop: it outlives its bugs, and says so
                 self._failures.series((kind,)).inc()
                 _log.exception("the loop %s failed and starts again in %.1f s", name, pause_s)
+                if monotonic_s() - began_s > LONGEST_PAUSE_S:
+                    pause_s = FIRST_PAUSE_S  # it had been well for long
                 await asyncio.sleep(pause_s)
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
             else:

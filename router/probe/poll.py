@@ -4,6 +4,7 @@ A look is GET /health and GET /props, and /metrics while calls run there, to see
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 
@@ -51,6 +52,7 @@ class Poll:
         self._died = died
         self._supervisor: Supervisor | None = None
         self._started: dict[InstanceId, Instance] = {}
+        self._numbers = itertools.count(1)
         self._wake: dict[InstanceId, asyncio.Event] = {}
         self._said: dict[InstanceId, str] = {}
         self._lookers: dict[InstanceId, Looker] = {}
@@ -106,7 +108,7 @@ class Poll:
             return
         self._started[instance.id] = instance
         self._wake[instance.id] = asyncio.Event()
-        self._supervisor.start(f"poll {instance.id} {instance.origin}", lambda: self._watch(instance), kind="poll")
+        self._supervisor.start(f"poll {instance.id} #{next(self._numbers)}", lambda: self._watch(instance), kind="poll")
 
     def _is_over(self, instance: Instance) -> bool:
         """Another loop looks at it now, or it is gone and nothing of ours runs there."""

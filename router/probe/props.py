@@ -12,7 +12,6 @@ class _Modalities(msgspec.Struct, frozen=True):
 
 class _Caps(msgspec.Struct, frozen=True):
     supports_tools: bool | None = None
-    supports_preserve_reasoning: bool | None = None
 
 
 class _Generation(msgspec.Struct, frozen=True):

@@ -18,12 +18,16 @@ def stamp(path: Path) -> Stamp | None:
     return seen.st_mtime_ns, seen.st_size, seen.st_ino
 
 
-async def watch_files(paths: Callable[[], list[Path]], changed: Callable[[], None]) -> None:
+async def watch_files(
+    paths: Callable[[], list[Path]], changed: Callable[[], None], known: dict[Path, Stamp | None] | None = None
+) -> None:
     """Call `changed` after any of the files has changed and then stayed the same for one turn, for ever.
+
+    `known`: their stamps from before they were read; None: as they are now.
 
     Half a file is not read: whoever writes it in pieces changes it again before the next turn.
     """
-    known = {path: stamp(path) for path in paths()}
+    known = known or {path: stamp(path) for path in paths()}
     moving = False
     while True:
         await asyncio.sleep(EVERY_S)

@@ -47,11 +47,6 @@ class Admission:
         """How many calls of a pool wait at the desk."""
         return self._desk.waiting(pool)
 
-    @property
-    def held_bytes(self) -> int:
-        """Request bodies of all waiting calls."""
-        return self._desk.held_bytes
-
     def set_bounds(self, *, max_waiting: int | None, max_bytes: int) -> None:
         """Take new bounds from a reload; who waits already goes on waiting."""
         self._desk.max_waiting = max_waiting

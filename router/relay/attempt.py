@@ -14,6 +14,7 @@ import msgspec
 from router.clock import monotonic_s
 from router.config.schema import Deadlines
 from router.errors import (
+    CallTooLong,
     RouterError,
     UpstreamBroke,
     UpstreamFailed,
@@ -49,13 +50,14 @@ class Attempt:
     def __init__(self, instance: Instance, *, deadlines: Deadlines, started_s: float) -> None:
         """`started_s`: when the call began; its whole time is bounded, whatever the number of attempts.
 
-        Callbacks may be set: `on_begun`, when the head of a stream comes; and
+        Callbacks may be set: `on_sent`, when the request is on its way; `on_begun`, when the head of a stream comes;
         `on_committed`, when the first event of a stream or a whole plain answer has come; `on_reading`, when reading
         stops for a slow client (False) and goes on (True).
         """
         self.instance = instance
         self.first_event_s: float | None = None
         self.last_event_s: float | None = None
+        self.on_sent: Callable[[float], None] = _nothing
         self.on_begun: Callable[[], None] = _nothing
         self.on_committed: Callable[[], None] = _nothing
         self.on_reading: Callable[[bool], None] = _nothing
@@ -137,6 +139,7 @@ class Attempt:
         self._last_byte_s = monotonic_s()
         self._arm()
         connection.send(head, body, self)
+        self.on_sent(self._last_byte_s)
         try:
             return await self._done
         finally:
@@ -251,14 +254,16 @@ class Attempt:
 
     def writable(self, can_write: bool) -> None:
         """The client's socket filled or drained: read from the instance only as fast as the client does."""
-        if self._connection is not None:
-            if can_write:
-                self._last_byte_s = monotonic_s()
-                self._connection.resume()
-            else:
-                self._connection.pause()
-            self.on_reading(can_write)
         self._paused = not can_write
+        if self._connection is None:
+            return
+        if can_write:
+            self._last_byte_s = monotonic_s()
+            self._connection.resume()
+            self._arm()  # the pause had no deadline but the whole call's
+        else:
+            self._connection.pause()
+        self.on_reading(can_write)
 
     # ------------------------------------------------------------ deadlines
 
@@ -292,13 +297,13 @@ class Attempt:
                 self._connection.abandon()
             self._finish(None)
             return
+        if self._due_s() >= self._ends_s:
+            self._finish(CallTooLong(f"the call took longer than {self._deadlines.call_s:g} s"))
+            return
         silent_s = monotonic_s() - self._last_byte_s
         self._finish(
             UpstreamTimedOut(
-                f"instance {self.instance.id} was silent for {silent_s:.0f} s"
-                if self._due_s() < self._ends_s
-                else f"the call took longer than {self._deadlines.call_s:g} s",
-                instance_id=self.instance.id,
+                f"instance {self.instance.id} was silent for {silent_s:.0f} s", instance_id=self.instance.id
             )
         )
 

@@ -11,6 +11,7 @@ from router.clock import monotonic_s
 from router.errors import (
     ClientGone,
     RouterError,
+    UpstreamAnswered,
     UpstreamBroke,
     UpstreamFailed,
     UpstreamLoading,
@@ -203,6 +204,9 @@ class Exchange:
                 self._corridor.suspect(error.instance_id)
             case UpstreamLoading():
                 self._corridor.observe(error.instance_id, Event.LOADING)
+            case UpstreamAnswered(retryable=False):
+                # Its twin would have said the same: more likely the request's doing than the instance's.
+                self._corridor.suspect(error.instance_id)
             case _:
                 self._corridor.observe(error.instance_id, Event.CALL_FAILED)
                 self._corridor.suspect(error.instance_id)

@@ -10,6 +10,7 @@ from router.balance.affinity import affinity
 from router.balance.policy import Call, Decision, word
 from router.clock import monotonic_s
 from router.errors import (
+    CallTooLong,
     ClientGone,
     NoInstance,
     RequestInvalid,
@@ -133,7 +134,7 @@ class MessagesCall(Exchange):
             self._check_stopped()
             await self._send_to(instance, head, pool, outgoing, grant)
             corridor.admission.served(grant)
-        except (ClientGone, ShuttingDown, UpstreamBroke, UpstreamTimedOut, asyncio.CancelledError):
+        except (CallTooLong, ClientGone, ShuttingDown, UpstreamBroke, UpstreamTimedOut, asyncio.CancelledError):
             # Over for us; the instance may not have noticed yet, and would make the next call wait inside it.
             if self._sent:
                 corridor.admission.close(grant)
@@ -155,6 +156,7 @@ class MessagesCall(Exchange):
         upstream_model = pool.upstream_models.get(instance.id)
         body = with_model(outgoing.body, upstream_model) if upstream_model else outgoing.body
         attempt = Attempt(instance, deadlines=corridor.settings.deadlines, started_s=notes.started_s)
+        attempt.on_sent = grant.lease.sent
         attempt.on_begun = grant.lease.begin
         attempt.on_reading = grant.lease.reading
         attempt.on_committed = lambda: corridor.observe(instance.id, Event.CALL_BEGAN)
@@ -167,7 +169,6 @@ class MessagesCall(Exchange):
         self._attempt = attempt
         corridor.running.add(attempt)
         self._sent = True
-        grant.lease.sent(monotonic_s())
         try:
             answer = await attempt.run(corridor.pools[instance], outgoing.head(instance, len(body)), body)
         finally:

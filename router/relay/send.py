@@ -59,9 +59,6 @@ class Link(Protocol):
     def end(self) -> None:
         """End it cleanly."""
 
-    def cut(self) -> None:
-        """End it so that nobody takes it for whole."""
-
 
 class ClientStream:
     """A streamed answer, from before its first byte to its end.

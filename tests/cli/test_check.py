@@ -1,7 +1,9 @@
 import io
 import pathlib
+import shutil
 from collections.abc import Mapping
 
+import certifi
 import pytest
 
 from router.cli import check
@@ -51,6 +53,8 @@ def test_everything_that_is_set_is_shown_but_keys_are_not(registry: pathlib.Path
         "      - {url: 'https://rig1', host: rig1, gpus: [0, 1], ca_file: ca.pem, model: big}\n"
         "      - {url: 'http://rig2:1', api_key: '${KEY}'}\n"
     )
+    (registry.parent / "keys.yaml").write_text("keys: []\n")
+    shutil.copy(certifi.where(), registry.parent / "ca.pem")
     status, out, err = run(registry, {"KEY": "hunter2"})
     assert (status, err) == (0, "")
     assert "hunter2" not in out

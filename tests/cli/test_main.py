@@ -47,7 +47,7 @@ def test_every_command_has_help_of_its_own(command: str, capsys: pytest.CaptureF
         (["status", "--router"], "expected one argument"),
         (["drain"], "INSTANCE|HOST"),
         (["reload", "gpu1"], "unrecognized arguments"),
-        (["demo", "--port", "many"], "invalid int value"),
+        (["demo", "--port", "many"], "must be a number"),
     ],
 )
 def test_a_slip_is_told_on_stderr_with_status_2(

@@ -166,15 +166,6 @@ async def test_to_a_client_that_has_gone_nothing_is_written_and_nothing_raised(l
     assert (b"", 0, True, False) == (client.sent.data, client.answered, client.link.gone, client.link.started)
 
 
-async def test_a_stream_that_is_cut_has_no_last_chunk() -> None:
-    client = Client()
-    client.link.begin(200, TEXT)
-    client.link.write(b"hello")
-    client.link.cut()
-    assert client.sent.data.endswith(b"\r\n\r\n5\r\nhello\r\n")
-    assert client.sent.closed
-
-
 # ---------------------------------------------------------------- the body
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from router.errors import NotFound
-from router.fleet.fleet import LONGEST_CLOSING_S, MUTE_CLOSING_S, UNBEGUN_S, Asked, Fleet, Lease
+from router.fleet.fleet import LONGEST_CLOSING_S, MUTE_CLOSING_S, UNBEGUN_IDLE_S, UNBEGUN_S, Asked, Fleet, Lease
 from router.fleet.health import Event, State
 from router.fleet.instance import Facts
 from router.fleet.registry import Registry
@@ -228,10 +228,19 @@ def test_a_call_that_was_not_read_is_not_taken_off(read_again: bool) -> None:
 
 
 def test_a_call_that_had_not_begun_may_still_begin_for_a_while() -> None:
+    fleet = sample.fleet({"m": ["a"]}, slots=2)
+    leased(fleet, begun=False).close(1.0)
+    other = leased(fleet)
+    assert not says(fleet, 1, 1.0 + UNBEGUN_S - 0.01)
+    assert says(fleet, 1, 1.0 + UNBEGUN_S)
+    other.give_back()
+
+
+def test_an_idle_instance_would_have_begun_it_by_now() -> None:
     fleet = sample.fleet({"m": ["a"]})
     leased(fleet, begun=False).close(1.0)
-    assert not says(fleet, 0, 1.0 + UNBEGUN_S - 0.01)
-    assert says(fleet, 0, 1.0 + UNBEGUN_S)
+    assert not says(fleet, 0, 1.0 + UNBEGUN_IDLE_S - 0.01)
+    assert says(fleet, 0, 1.0 + UNBEGUN_IDLE_S)
 
 
 def test_a_call_that_may_still_begin_does_not_free_one_that_runs() -> None:

@@ -184,12 +184,12 @@ async def test_bounds_that_a_reload_sets_hold_for_the_calls_to_come() -> None:
     waits = asyncio.ensure_future(desked.admission.admit(desked.ticket(size_bytes=80)))
     await turns()
     desked.admission.set_bounds(max_waiting=None, max_bytes=100)
-    assert desked.admission.held_bytes == 80
+    assert desked.admission._desk.held_bytes == 80
     with pytest.raises(Overloaded, match="memory"):
         await desked.admission.admit(desked.ticket(size_bytes=21))
     desked.admission.give_back(first)
     assert (await waits).waited
-    assert desked.admission.held_bytes == 0
+    assert desked.admission._desk.held_bytes == 0
 
 
 async def test_a_slot_that_is_closing_goes_to_the_next_when_it_has_settled() -> None:

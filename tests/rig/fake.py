@@ -167,7 +167,8 @@ class FakeInstance:
         ready.set()
         await self._stop.wait()
         server.close()
-        while self._open:  # also those that were accepted just now
+        await asyncio.sleep(0.01)  # those that were accepted just now have no protocol yet
+        while self._open:
             for wire in list(self._open):
                 wire.abort()
             await asyncio.sleep(0)
