@@ -4,9 +4,11 @@ import errno
 import importlib.util
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 import httpx
@@ -61,7 +63,7 @@ def _check_port(port: int) -> None:
     except OSError as error:
         why = "is taken by another program" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         other = port + 1 if 1024 <= port < 65535 else 8001
-        raise StartError(f"port {port} {why}. Try another: llama-router demo --port {other}") from None
+        raise StartError(f"port {port} {why}. Try another: {command()} demo --port {other}") from None
 
 
 def _show(fleet: Fleet, out: TextIO) -> None:
@@ -83,7 +85,7 @@ def _explain(fleet: Fleet, out: TextIO) -> None:
 Ask it yourself:
   {calls.curl(fleet.url)}
 
-See the fleet:             llama-router status --router {fleet.url}
+See the fleet:             {command()} status --router {fleet.url}
 Watch it lose an instance: kill -9 {pid}
 
 Claude Code finds it with these settings:
@@ -92,7 +94,7 @@ Claude Code finds it with these settings:
   export ANTHROPIC_MODEL={CLIENT_MODEL}
 That tries the plumbing only: a model of 135 million parameters writes no code, and it reads at most
 {SLOT_TOKENS:,} tokens, while Claude Code's own instructions take about 15,000. So expect "prompt is too long".
-List llama-servers with a coding model in a registry of your own: llama-router init http://HOST:PORT
+List llama-servers with a coding model in a registry of your own: {command()} init http://HOST:PORT
 
 Ctrl-C stops everything.
 """
@@ -122,3 +124,9 @@ def _signals_stop_us() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def command() -> str:
+    """How this program was called, so that what is printed can be typed: it may not be on the PATH."""
+    name = Path(sys.argv[0])
+    return str(name) if name.name == "llama-router" else "llama-router"
