@@ -16,8 +16,8 @@ MUTE_CLOSING_S = 2.0
 # of 2,048 prompt tokens on a slow CPU takes seconds.
 LONGEST_CLOSING_S = 10.0
 # How long a call may take to show up in the instance's count. llama-server takes new calls from its queue between two
-# batches, and a batch of a slow server takes seconds (1 s was tried, and slots were given away under load).
-UNBEGUN_S = 3.0
+# batches, and a batch of 2,048 tokens on a slow server takes seconds (1 s was tried, and slots were given away).
+UNBEGUN_S = 5.0
 # The same where it has no call at all: an idle loop takes a new one at once.
 UNBEGUN_IDLE_S = 1.0
 

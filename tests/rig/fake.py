@@ -166,8 +166,12 @@ class FakeInstance:
         server = await self._loop.create_server(lambda: Wire(self._serve, self._open), sock=listener)
         ready.set()
         await self._stop.wait()
+        # asyncio drops a transport that is made after server.close(): accept no more first, and let those that were
+        # accepted just now get their protocol.
+        self._loop.remove_reader(listener.fileno())
+        for _ in range(3):
+            await asyncio.sleep(0)
         server.close()
-        await asyncio.sleep(0.01)  # those that were accepted just now have no protocol yet
         while self._open:
             for wire in list(self._open):
                 wire.abort()
