@@ -281,7 +281,7 @@ def test_the_reload_command_says_what_has_changed(here: Site) -> None:
     here.write("two", "three", cors={"origins": ["https://chat.example.org"]})
     said = "reloaded: added three, removed one\ncors has changed too; that takes a restart\n"
     assert here.run("reload") == (0, said)
-    assert here.post("reload", {}).json() == {"added": [], "removed": [], "needs_restart": []}
+    assert here.post("reload", {}).json() == {"added": [], "removed": [], "needs_restart": ["cors"]}  # until it is done
 
 
 def test_a_call_goes_on_at_an_instance_that_the_registry_no_longer_has(here: Site) -> None:
