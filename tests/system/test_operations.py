@@ -452,7 +452,7 @@ def test_a_rolling_restart_of_every_instance_under_load_fails_no_call_and_cuts_n
             assert run_command("resume", name, "--router", router.url) == (0, f"resumed: {name}\n")
             eventually(lambda: set(states(router.url).values()) == {"serving"})
         since_s = time.monotonic()
-        load.more(12)
+        load.more(40)
         assert load.used(since_s) == {"one", "two"}
     assert load.faults() == []
     report(f"{len(load.calls)} calls during the restart of both instances")
