@@ -85,6 +85,8 @@ def registry_text(answers: Sequence[Server | Silent]) -> str:
     silent = [answer for answer in answers if isinstance(answer, Silent)]
     names = {model.name for server in servers for model in server.models}
     lines = [*_HEAD, *(f"# Needs the environment variable {name}." for name in _variables(servers)), *_LISTEN]
+    # Clients see ids, and those that are derived from URLs show addresses; so each server gets one of its own.
+    ids = {server.url: f"llama-{number}" for number, server in enumerate(servers, 1)}
     taken = set(names)
     for name in sorted(names):
         pool = [(server, model) for server in servers for model in server.models if model.name == name]
@@ -94,7 +96,7 @@ def registry_text(answers: Sequence[Server | Silent]) -> str:
         lines += [f"    aliases: [{', '.join(map(_quoted, aliases))}]"] if aliases else []
         lines += ["    instances:"]
         for server, model in pool:
-            lines += [f"      # {_about(server, model)}", f"      - {_entry(server, model)}"]
+            lines += [f"      # {_about(server, model)}", f"      - {_entry(ids[server.url], server, model)}"]
     if silent:
         lines += ["", "  # These did not answer. Put each under its model once it runs:"]
         lines += [f"  #     - {{url: {_quoted(answer.url)}}}   # {_clean(answer.reason)}" for answer in silent]
@@ -103,7 +105,7 @@ def registry_text(answers: Sequence[Server | Silent]) -> str:
 
 _HEAD = (
     "# Written by `llama-router init` from what the servers said about themselves. Look it over, then run",
-    "# `llama-router check` on it. What is not here has its default; router.example.yaml shows all of it.",
+    "# `llama-router check` on it. What is not here has its default. Clients see the ids, not the addresses.",
     '# To let Claude Code use a model under its own names, give the model: aliases: ["claude-*"]',
 )
 _LISTEN = (
@@ -138,8 +140,8 @@ def _facts(server: Server, model: Served) -> Iterator[str]:
             yield f"{path} {'on' if on else 'off'}"
 
 
-def _entry(server: Server, model: Served) -> str:
-    keys = {"url": _quoted(server.url)}
+def _entry(id_: str, server: Server, model: Served) -> str:
+    keys = {"id": id_, "url": _quoted(server.url)}
     if model.asked is not None:
         keys["model"] = _quoted(model.asked)
     if not server.has_props:

@@ -46,7 +46,7 @@ def test_what_a_server_says_becomes_a_comment_and_an_entry() -> None:
     assert (
         "# 4 slots of 32768 tokens each, build b7000-abc, takes text and vision, "
         "template has system_role tools, /metrics on, /slots off\n"
-        '      - {url: "http://rig1:8080"}\n'
+        '      - {id: llama-1, url: "http://rig1:8080"}\n'
     ) in text
     assert parse(text.encode(), {}).models["qwen3-coder"].instances[0].url == "http://rig1:8080"
 
@@ -54,7 +54,7 @@ def test_what_a_server_says_becomes_a_comment_and_an_entry() -> None:
 def test_servers_of_one_model_become_one_pool() -> None:
     text = registry_text([read_server(f"http://rig{number}:8080", PROPS, None) for number in (1, 2)])
     (pool,) = parse(text.encode(), {}).models.values()
-    assert [entry.id for entry in pool.instances] == ["rig1-8080", "rig2-8080"]
+    assert [entry.id for entry in pool.instances] == ["llama-1", "llama-2"]
 
 
 def test_other_aliases_are_kept_where_they_lead_to_one_model() -> None:
