@@ -5,10 +5,12 @@ they are being answered. The calls of each round come while the slots of the las
 """
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from router.demo.llama import LlamaProcess
@@ -64,8 +66,10 @@ def test_a_thousand_clients_that_leave_cost_no_slot_no_socket_and_no_memory(
             f"requests_deferred: at most {deferred.most} in {deferred.samples} samples",
             f"afterwards every slot served within {longest_s:.2f} s",
         )
+    # Reported, not held to 0: while a batch runs, a call that has just come to a llama-server is in neither of its counts,
+    # and a slot may be given away that it will take (docs/decisions/0004). Nobody is left waiting inside.
     assert deferred.samples > 20
-    assert deferred.most == 0
+    _until(lambda: all(re.search(rb"requests_deferred 0\b", httpx.get(f"{it.url}/metrics").content) for it in pair))
     grown_mib = (router.rss_bytes - rss_bytes) / (1 << 20)
     files = _settled_files(router)
     report(f"open files {sockets} -> {files}, resident memory {grown_mib:+.1f} MiB")
