@@ -66,7 +66,7 @@ def test_a_thousand_clients_that_leave_cost_no_slot_no_socket_and_no_memory(
             f"requests_deferred: at most {deferred.most} in {deferred.samples} samples",
             f"afterwards every slot served within {longest_s:.2f} s",
         )
-    # Reported, not held to 0: while a batch runs, a call that has just come to a llama-server is in neither of its counts,
+    # Reported, not held to 0: while a batch runs, a call that has just come to a server is in neither of its counts,
     # and a slot may be given away that it will take (docs/decisions/0004). Nobody is left waiting inside.
     assert deferred.samples > 20
     _until(lambda: all(re.search(rb"requests_deferred 0\b", httpx.get(f"{it.url}/metrics").content) for it in pair))
