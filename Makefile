@@ -37,6 +37,20 @@ $(VENV)/.test: $(VENV)/.demo
 	@$(PIP) -e '.[demo,test]'
 	@touch $@
 
+# Clients that are only run: an old SDK of Anthropic's, which still sends x-api-key, and the one for Node if there is npm.
+$(VENV)/.anthropic0: | $(VENV)/.test
+	@echo "installing the anthropic SDK of the 0.x kind, beside the newest"
+	@$(PIP) --upgrade --target $(VENV)/anthropic0 'anthropic<1'
+	@touch $@
+
+$(VENV)/.node: | $(VENV)/.test
+	@if command -v npm >/dev/null; then echo "installing Anthropic's SDK for Node"; \
+	  npm install --silent --ignore-scripts --no-audit --no-fund --prefix $(VENV)/node @anthropic-ai/sdk@latest && touch $@ \
+	  || echo "npm cannot get it: its tests are skipped"; \
+	else echo "no npm: the tests of Anthropic's SDK for Node are skipped"; fi
+
+CLIENTS := $(VENV)/.anthropic0 $(VENV)/.node
+
 $(VENV)/.lint: $(VENV)/.test
 	@echo "installing what the checks need"
 	@$(PIP) -e '.[demo,test,lint]'
@@ -64,10 +78,10 @@ format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 
 # Most of a test's time is waiting for processes, so three run side by side, whole files each.
-test: $(VENV)/.test
+test: $(VENV)/.test $(CLIENTS)
 	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile $(ARGS)
 
-test-all: $(VENV)/.test
+test-all: $(VENV)/.test $(CLIENTS)
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.bench

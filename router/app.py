@@ -25,6 +25,7 @@ from router.config.schema import RouterFile
 from router.edge import protocol
 from router.edge.admin import ReloadReport, admin_routes
 from router.edge.auth import Keys
+from router.edge.chat import chat_routes
 from router.edge.messages import message_routes
 from router.edge.models import model_routes
 from router.edge.ops import ops_routes
@@ -42,7 +43,9 @@ from router.probe.poll import Poll
 from router.probe.reload import Stamp, watch_files
 from router.relay.admission import Admission, predict
 from router.relay.corridor import Calls, Corridor, Running, Settings, Weights
+from router.relay.counted import Counted
 from router.relay.pool import MAX_IDLE_S, Pools
+from router.relay.skills import Skills
 from router.wire.record import CallRecord
 
 _log = logging.getLogger("llama_router")
@@ -79,13 +82,15 @@ class Router:
         self._keys = Keys(keys)
         self._pools = Pools(connect_s=file.deadlines.connect_s)
         running = Running()
-        self._poll = Poll(fleet, file.poll, changed=admission.ask, died=running.instance_died, runs_at=running.at)
+        self._poll = Poll(fleet, file.poll, changed=admission.ask, runs=running)
         self._corridor = Corridor(
             fleet=fleet,
             admission=admission,
             retries=RetryBudget(),
             token_sizes=TokenSizes(),
             pools=self._pools,
+            skills=Skills(),
+            counted=Counted(),
             running=running,
             calls=Calls(),
             weights=Weights(file.limits.key_bytes),
@@ -98,6 +103,7 @@ class Router:
         )
         self._apply(file)
         self._metrics.watch(lambda: fleet.view, admission.waiting)
+        self._metrics.watch_log(lambda: self._call_log.lost)
         self.app = self._application(file)
 
     def __repr__(self) -> str:
@@ -107,8 +113,9 @@ class Router:
 
     def observe(self, instance_id: InstanceId, event: Event) -> None:
         """Drain or resume an instance; one that was resumed is looked at now."""
-        self._poll.observe(instance_id, event)
-        self._poll.suspect(instance_id)
+        instance = self._fleet.view.rows[instance_id].instance
+        self._poll.observe(instance, event)
+        self._poll.suspect(instance)
 
     def reload(self) -> ReloadReport:
         """Read the files again and follow them, whole or not at all.
@@ -132,8 +139,10 @@ class Router:
         self._keys.replace(keys)
         self._file = file
         self._apply(file)
-        self._poll.adopt(file.poll, gone)
+        self._poll.adopt(file.poll)
         self._pools.forget(gone)
+        self._corridor.skills.forget(gone)
+        self._corridor.counted.clear()
         self._admission.ask()
         report = ReloadReport(added=tuple(one.id for one in new), removed=tuple(gone), needs_restart=restart)
         _log.info("reloaded: added %s, removed %s", list(report.added) or "none", list(report.removed) or "none")
@@ -186,6 +195,7 @@ class Router:
         return Litestar(
             route_handlers=[
                 *message_routes(self._corridor, keys, _origins(file)),
+                *chat_routes(self._corridor, keys, _origins(file)),
                 *model_routes(fleet, keys, started_at=started_at, started_s=int(now_s)),
                 *ops_routes(fleet, self._metrics, lambda: calls.stopping),
                 *admin_routes(fleet, self._admission, self, keys),
@@ -236,9 +246,11 @@ class Router:
             before_s = monotonic_s()
             await asyncio.sleep(protocol.SWEEP_S)
             self._metrics.loop_lag.set(max(0.0, monotonic_s() - before_s - protocol.SWEEP_S))
+            self._metrics.tasks.set(len(asyncio.all_tasks()))
             protocol.sweep()
             self._pools.close_idle(older_than_s=MAX_IDLE_S)
             now_s = monotonic_s()
+            self._fleet.forget_departed(now_s)
             settled = [self._fleet.settle_closing(id_, now_s) for id_ in self._fleet.closing()]
             if any(settled):
                 self._admission.ask()

@@ -2,6 +2,7 @@
 
     RouterError
     ├── RequestInvalid            the body or a field is wrong                  client    400
+    │   ├── PromptTooLong         more tokens than the model's context holds    client    400
     │   ├── RequestTooLarge       body over the cap                             client    413
     │   ├── HeadTooLarge          head or header count over the cap             client    431
     │   └── RequestStalled        head or body stopped coming                   client    408
@@ -12,6 +13,7 @@
     ├── MethodNotAllowed          the path exists, the method does not          client    405
     ├── NotSupported              a route that we know and do not offer         router    501
     ├── Overloaded                held too long or no room to wait              router    529
+    │   ├── TooManyConnections    over the limit; cut without an answer         router    never
     │   ├── RateLimited           this key has too much under way               client    429
     │   ├── NoInstance            nobody in the pool can serve now              router    503
     │   └── ShuttingDown          told to stop; another router, or later        router    503
@@ -55,6 +57,14 @@ class RequestInvalid(RouterError):
     """The request cannot be served as it is; the message names the field, the reason and the fix."""
 
     side = "client"
+
+
+class PromptTooLong(RequestInvalid):
+    """The prompt has more tokens than a slot's context; the sentence has the words that clients look for."""
+
+    def __init__(self, reason: str) -> None:
+        """`reason`: what comes after "prompt is too long: ", at best `9031 tokens > 8192 maximum`."""
+        super().__init__(f"prompt is too long: {reason}")
 
 
 class RequestTooLarge(RequestInvalid):
@@ -114,6 +124,10 @@ class Overloaded(RouterError):
         """`retry_after_s`: 1 to 30, whole seconds, since clients obey larger values for hours."""
         super().__init__(message)
         self.retry_after_s = min(30, max(1, retry_after_s))
+
+
+class TooManyConnections(Overloaded):
+    """More client connections than are allowed. Only counted: to answer would take what there is too little of."""
 
 
 class RateLimited(Overloaded):

@@ -1,13 +1,13 @@
 """What every test may ask for. Processes start when first asked for and end with pytest, however it ends."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 
 import msgspec
 import pytest
 
 from router.demo.llama import LlamaProcess, LlamaSpec
-from tests.rig import llama
+from tests.rig import figures, llama
 from tests.rig.fake import FakeInstance
 from tests.rig.fake_seen import Script
 from tests.rig.router import RouterProcess
@@ -73,3 +73,26 @@ def start_router() -> Iterator[StartRouter]:
             return process
 
         yield start
+
+
+# ------------------------------------------------------------------ what people are shown at the end
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        yield
+    finally:
+        item.user_properties += figures.taken()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures that the tests have told, of those that passed too."""
+    reports = [it for some in terminalreporter.stats.values() for it in some if isinstance(it, pytest.TestReport)]
+    told = [(it.nodeid, text) for it in reports if it.when == "call" for text in figures.read(it)]
+    if told:
+        terminalreporter.section("figures")
+    for name, text in told:
+        terminalreporter.write_line(name)
+        for line in text.splitlines():
+            terminalreporter.write_line(f"  {line}")

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import socket
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 import httpx
@@ -20,10 +22,14 @@ from router.admit import retries
 from router.cli import main, serve
 from router.edge import protocol
 from router.fleet import health
+from router.probe import stuck
 from tests.rig import behave
 from tests.rig.fake import FakeInstance
 from tests.rig.fake_seen import Behaviour, Seen
 from tests.rig.fake_slots import nonce_of, spoken
+from tests.rig.fake_speech import say_some
+from tests.rig.fake_turn import Turn
+from tests.rig.legality import check
 from tests.rig.router import MODEL, RouterProcess, registry
 
 Json = dict[str, Any]
@@ -61,14 +67,19 @@ class Stage:
         fake: Mapping[str, Any] | None = None,
         entry: Mapping[str, object] | None = None,
         glass: bool = False,
+        stuck_s: float | None = None,
         **top: Any,
     ) -> None:
-        """`fake` and `entry` go to every instance and its line in the registry; `top` are keys of the registry."""
+        """`fake` and `entry` go to every instance and its line in the registry; `top` are keys of the registry.
+
+        `stuck_s`: how long the glass router waits for a decode.
+        """
         self.plan = Plan()
         self.fakes = [FakeInstance(self.plan, **(fake or {})) for _ in range(instances)]
         self._entry = entry or {}
         self._top = {"poll": POLL, **top}
         self._kind = GlassRouter if glass else RouterProcess
+        self._env = {"STUCK_S": f"{stuck_s:g}"} if stuck_s is not None else {}
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -77,7 +88,7 @@ class Stage:
                 stack.enter_context(fake)
             pairs = zip(NAMES, self.fakes, strict=False)
             listed = [{"url": fake.url, "id": name, **self._entry} for name, fake in pairs]
-            self.router = stack.enter_context(self._kind(registry(listed, **self._top)))
+            self.router = stack.enter_context(self._kind(registry(listed, **self._top), env=self._env))
             self.router.wait_ready(path="/healthz")
             one_rests = httpx.Limits(max_keepalive_connections=1)
             client = httpx.Client(base_url=self.router.url, timeout=20, trust_env=False, limits=one_rests)
@@ -300,7 +311,7 @@ def test_the_registrys_cap_on_bodies_holds_to_the_byte(stage: Stage) -> None:
     whole = body + b" " * (64 * 1024 - len(body))
     assert stage.http.post("/v1/messages", content=whole).status_code == 200
     message = refused(stage.http.post("/v1/messages", content=whole + b" "), 413, "request_too_large")
-    assert "65536 bytes" in message
+    assert "larger than 64 KiB;" in message
 
 
 def test_connections_over_the_registrys_cap_are_closed_and_room_comes_back(stage: Stage) -> None:
@@ -337,6 +348,66 @@ def test_the_example_registry_makes_an_application_that_starts_with_nobody_there
         assert 1 <= int(response.headers["retry-after"]) <= 30
 
 
+def test_how_many_tasks_there_are_is_told(stage: Stage) -> None:
+    def told() -> float:
+        (line,) = [it for it in stage.http.get("/metrics").text.splitlines() if it.startswith("llama_router_tasks ")]
+        return float(line.rpartition(" ")[2])
+
+    eventually(lambda: told() > 2)
+
+
+# ---------------------------------------------------------------- reloads, and instances that hang
+
+
+def test_an_id_that_gets_a_new_address_leaves_the_calls_at_the_old_process_alone() -> None:
+    """Its death is told to them alone, and what they see says nothing of the new one."""
+    with FakeInstance() as new, Stage(instances=1, glass=True, entry={"slots": 4}) as stage:
+        waits, speaks = stage.planned(behave.stall_before_head()), stage.planned(behave.stall_mid_stream())
+        with ThreadPoolExecutor() as threads:
+            calls = [threads.submit(stage.post, ask(nonce, stream=True)) for nonce in (waits, speaks)]
+            eventually(lambda: stage.seen(waits) and stage.seen(speaks))
+            stage.router.write_config(registry([{"url": new.url, "id": "one", "slots": 4}], **stage._top))
+            assert stage.post({}, "/admin/reload").json()["added"] == ["one"]
+            eventually(lambda: stage.fleet()["instances"][0]["state"] == "serving")
+            (removed,) = stage.fleet()["removed"]
+            assert ("one", 2) == (removed["id"], removed["busy"])
+            assert not any(call.done() for call in calls)
+            stage.fakes[0].stop()
+            first, second = [check(call.result(timeout=20).content, "native") for call in calls]
+        assert (first.text, first.error, len(new.calls)) == (text_of(waits), None, 1)
+        assert second.error is not None
+        (one,) = stage.fleet()["instances"]
+        assert ("serving", 0) == (one["state"], one["busy"])
+        assert "removed" not in stage.fleet()
+        assert "ejected" not in stage.router.log
+
+
+async def _comments(turn: Turn) -> None:
+    """Two events, and then comments without end: a GPU that hangs behind a server that does not."""
+    await say_some(turn, 2)
+    while True:
+        await turn.chunk(b":\n\n")
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("instances", [1, 2])
+def test_every_call_at_a_stuck_instance_ends_and_those_without_an_answer_move(instances: int) -> None:
+    poll = {"every": "100ms", "deadline": "1s"}
+    with Stage(instances=instances, glass=True, stuck_s=1.0, poll=poll, deadlines={"idle": "500ms"}) as stage:
+        begun = stage.planned(_comments)
+        with ThreadPoolExecutor() as threads:
+            call = threads.submit(stage.post, ask(begun, stream=True))
+            eventually(lambda: stage.seen(begun))
+            said = check(call.result(timeout=10).content, "native")
+            assert said.error is not None
+            assert "is stuck" in said.error["message"]
+            assert said.events[-1].name == "error"
+            if instances == 2:
+                plain = stage.planned(behave.stall_before_head())
+                answered(threads.submit(stage.post, ask(plain)).result(timeout=10), plain)
+                assert len(stage.seen(plain)) == 2
+
+
 # ---------------------------------------------------------------- the router behind glass
 
 
@@ -357,6 +428,7 @@ def _behind_glass() -> int:
     protocol.SWEEP_S = 0.1
     protocol.LINGER_BYTES = 48 * 1024 * 1024
     health.BACK_OFF_S = health.MAX_BACK_OFF_S = 0.1
+    stuck.STUCK_S = float(os.environ.get("STUCK_S", stuck.STUCK_S))
     retries.PER_CALL = 2.0  # a module of failures on purpose is no fleet that is failing
     build = vars(serve)["build"]
 

@@ -4,11 +4,14 @@ A state machine without I/O: it is told what happened and answers with what to d
 before asking again, because each answer holds for the view it was made from.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
+from router.admit.expiry import Expiry
+from router.admit.line import Line, OrderKey, first_come
+from router.admit.ticket import Ticket
 from router.balance.policy import Call, Decision, Place, Refuse, Wait
 from router.fleet.view import FleetView
 
@@ -18,20 +21,6 @@ Reason = Literal["queue_full", "queue_bytes", "too_long", "deadline", "no_instan
 
 # With `max_waiting: auto`; a pool whose slots are not known yet counts as one with one slot.
 WAITING_PER_SLOT = 64
-
-
-class Ticket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A call at the desk. `number` is unique and grows with arrival; times are monotonic seconds.
-
-    A call that comes back after a failed attempt keeps its number and both times, and so its place in the line.
-    `size_bytes`: the body that is held in memory while it waits.
-    """
-
-    number: int
-    call: Call
-    arrived_s: float
-    deadline_s: float
-    size_bytes: int = 0
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
@@ -57,14 +46,6 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     wait_s: float | None = None
 
 
-OrderKey = Callable[[Ticket, float], float]
-
-
-def first_come(ticket: Ticket, _now_s: float) -> float:
-    """The order of arrival."""
-    return ticket.number
-
-
 class Desk:
     """Tickets by pool, in the order of their numbers; who goes next is `order_key`'s to say, the lowest first."""
 
@@ -86,16 +67,19 @@ class Desk:
         self._order_key = order_key
         self.max_waiting = max_waiting
         self.max_bytes = max_bytes
-        self._lines: dict[str, dict[int, Ticket]] = {}
+        self._lines: dict[str, Line] = {}
+        self._waits: dict[int, Ticket] = {}
+        self._expiry = Expiry(self._waits)
         self.held_bytes = 0
 
     def __repr__(self) -> str:
-        lines = ", ".join(f"{pool} {len(line)}" for pool, line in self._lines.items() if line)
+        lines = ", ".join(f"{pool} {len(line)}" for pool, line in self._lines.items())
         return f"Desk[{lines or 'nobody waits'}]"
 
     def waiting(self, pool: str) -> int:
         """How many tickets of a pool wait."""
-        return len(self._lines.get(pool, ()))
+        line = self._lines.get(pool)
+        return len(line) if line is not None else 0
 
     def arrive(self, ticket: Ticket, view: FleetView) -> Start | Held | Rejected:
         """A call wants a slot. It starts at once only if nobody of its pool has waited longer.
@@ -104,8 +88,8 @@ class Desk:
         wait that is longer than the ticket's patience.
         """
         pool = ticket.call.pool
-        line = self._lines.get(pool, {})
-        ahead = sum(1 for number in line if number < ticket.number) if line else 0
+        line = self._lines.get(pool)
+        ahead = line.ahead_of(ticket.number) if line is not None else 0
         decision = self._choose(ticket.call, view)
         match decision.verdict:
             case Refuse(reason=reason):
@@ -122,26 +106,26 @@ class Desk:
 
     def withdraw(self, ticket: Ticket) -> bool:
         """The client left, or the call ended otherwise. False: the ticket was not waiting."""
-        line = self._lines.get(ticket.call.pool, {})
-        known = line.pop(ticket.number, None)
+        known = self._waits.pop(ticket.number, None)
         if known is None:
             return False
         self.held_bytes -= known.size_bytes
+        line = self._lines[known.call.pool]
+        line.remove(known)
         if not line:
-            del self._lines[ticket.call.pool]
+            del self._lines[known.call.pool]
         return True
 
     def next(self, view: FleetView, now_s: float) -> Start | Rejected | None:
         """Say what to do with the first ticket that can be decided now; None: everybody goes on waiting.
 
-        The ticket leaves the desk. Ask again until None comes, performing each answer first.
+        The ticket leaves the desk. Ask again until None comes, performing each answer first. O(log n) in those who
+        wait, as long as they go in the order of arrival.
         """
-        for ticket in self._oldest():
-            if ticket.deadline_s <= now_s:
-                self.withdraw(ticket)
-                return Rejected(
-                    ticket, "deadline", self._predict(ticket.call.pool, self.waiting(ticket.call.pool), view)
-                )
+        late = self._expiry.overdue(now_s)
+        if late is not None:
+            self.withdraw(late)
+            return Rejected(late, "deadline", self._predict(late.call.pool, self.waiting(late.call.pool), view))
         for ticket in self._askable(now_s):
             decision = self._choose(ticket.call, view)
             match decision.verdict:
@@ -155,26 +139,12 @@ class Desk:
                     continue
         return None
 
-    def _oldest(self) -> list[Ticket]:
-        """The head of each line. Deadlines run in arrival order, since every ticket has the same patience."""
-        return [next(iter(line.values())) for line in self._lines.values()]
-
-    def _askable(self, now_s: float) -> Iterable[Ticket]:
-        """Those worth asking about, in the order of `order_key`.
-
-        When a ticket that could go anywhere must wait, nobody behind it in its pool can go either; one that has
-        instances excluded may wait while another could go.
-        """
-        askable: list[tuple[float, int, Ticket]] = []
-        for line in self._lines.values():
-            in_order: Iterable[Ticket] = line.values()
-            if self._order_key is not first_come:
-                in_order = sorted(in_order, key=lambda ticket: (self._order_key(ticket, now_s), ticket.number))
-            for ticket in in_order:
-                askable.append((self._order_key(ticket, now_s), ticket.number, ticket))
-                if not ticket.call.excluded:
-                    break
-        return [ticket for _, _, ticket in sorted(askable, key=lambda entry: entry[:2])]
+    def _askable(self, now_s: float) -> list[Ticket]:
+        """Those worth asking about, in the order of `order_key`, of all pools: instances may be in several."""
+        heads = [ticket for line in self._lines.values() for ticket in line.heads(self._order_key, now_s)]
+        if len(heads) > 1:
+            heads.sort(key=lambda ticket: (self._order_key(ticket, now_s), ticket.number))
+        return heads
 
     def _no_room(self, ticket: Ticket, ahead: int, wait_s: float | None, view: FleetView) -> Reason | None:
         pool = ticket.call.pool
@@ -186,16 +156,10 @@ class Desk:
             return "queue_full"
         if self.max_bytes is not None and self.held_bytes + ticket.size_bytes > self.max_bytes:
             return "queue_bytes"
-        patience_s = ticket.deadline_s - ticket.arrived_s
-        return "too_long" if wait_s is not None and wait_s > patience_s else None
+        return "too_long" if wait_s is not None and wait_s > ticket.patience_s else None
 
     def _insert(self, ticket: Ticket) -> None:
-        """Keep the line ordered by number. Only a call that comes back from a failed attempt is not the newest."""
-        line = self._lines.setdefault(ticket.call.pool, {})
-        newest = not line or next(reversed(line)) < ticket.number
-        line[ticket.number] = ticket
+        self._lines.setdefault(ticket.call.pool, Line()).insert(ticket)
+        self._waits[ticket.number] = ticket
+        self._expiry.add(ticket)
         self.held_bytes += ticket.size_bytes
-        if not newest:
-            ordered = sorted(line.items())
-            line.clear()
-            line.update(ordered)

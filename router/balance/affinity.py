@@ -3,7 +3,6 @@
 import msgspec
 import xxhash
 
-from router.wire.anthropic import MessagesHead
 from router.wire.reading import read
 
 _SEPARATOR = b"\x00"
@@ -19,26 +18,22 @@ class Session(msgspec.Struct, frozen=True, gc=False):
 _texts = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
 
-def affinity(pool: str, session: Session, head: MessagesHead) -> int:
+def affinity(pool: str, session: Session, system: bytes, first_user: bytes) -> int:
     """Return 64 bits that stay the same for every turn of one conversation, and across restarts and replicas.
 
-    From the session and agent ids where the client sends them (Claude Code does); else from the system prompt and the
-    text of the first user message. Only a tie between instances is decided by it.
+    From the session and agent ids where the client sends them (Claude Code does); else from the text of the system
+    prompt and of the first user message, given as raw JSON: clients move cache marks about and write `"x"` in one turn
+    and `[{"text": "x"}]` in the next. Only a tie between instances is decided by it.
     """
     digest = xxhash.xxh3_64(pool.encode())
     if session.session_id:
         digest.update(_SEPARATOR + session.session_id + _SEPARATOR + session.agent_id)
         return digest.intdigest()
     digest.update(_SEPARATOR)
-    digest.update(_text(bytes(head.system)))
+    digest.update(_text(system))
     digest.update(_SEPARATOR)
-    digest.update(_first_user_text(head))
+    digest.update(_text(first_user))
     return digest.intdigest()
-
-
-def _first_user_text(head: MessagesHead) -> bytes:
-    """The text alone: clients move cache marks about and write `"x"` in one turn and `[{"text": "x"}]` in the next."""
-    return _text(next((bytes(message.content) for message in head.messages if message.role == "user"), b""))
 
 
 def _text(content: bytes) -> bytes:

@@ -78,4 +78,4 @@ def _checked(listen: str, *, has_keys: bool) -> str:
 
 
 def _problem(reason: str) -> ConfigProblem:
-    return ConfigProblem(file="--listen", line=1, column=1, path="", reason=reason)
+    return ConfigProblem(file="--listen", line=0, column=0, path="", reason=reason)

@@ -21,7 +21,7 @@ def order(verb: str, name: str, router_url: str, *, key: str | None, out: TextIO
         if verb == "resume":
             print(f"resumed: {', '.join(names)}", file=out)
             return 0
-        return _wait_until_empty(talk, names, out)
+        return _wait_until_empty(talk, name, names, out)
     except NoAnswer as error:
         print(error, file=err)
         return 1
@@ -43,21 +43,40 @@ def reload(router_url: str, *, key: str | None, out: TextIO, err: TextIO) -> int
     return 0
 
 
-def _wait_until_empty(talk: Talk, names: list[str], out: TextIO) -> int:
-    told = -1
+def _wait_until_empty(talk: Talk, asked_for: str, names: list[str], out: TextIO) -> int:
+    """Wait for the calls at these, also at those that a reload removes meanwhile; not at who serves again."""
+    told = ""
     while True:
-        here = [one for one in talk.get("/admin/fleet", FleetStatus).instances if one.id in names]
-        running = sum(_running(instance) for instance in here)
-        if running != told:
-            told = running
-            print(f"draining {', '.join(names)}: {running} running" if running else _empty(names), file=out, flush=True)
+        fleet = talk.get("/admin/fleet", FleetStatus)
+        left = [one for one in fleet.instances if one.id in names and one.state == "draining"]
+        removed = [one for one in fleet.removed if one.id in names]
+        running = sum(_running(instance) for instance in (*left, *removed))
+        where = ", ".join([one.id for one in left] + [f"{one.id} (removed from the registry)" for one in removed])
+        now = f"draining {where}: {running} running"
+        if running and now != told:
+            told = now
+            print(now, file=out, flush=True)
         if not running:
+            known = {one.id for one in fleet.instances}
+            print("\n".join(_outcome(asked_for, names, {one.id for one in left}, known)), file=out, flush=True)
             return 0
         time.sleep(EVERY_S)
 
 
-def _empty(names: list[str]) -> str:
-    return f"{', '.join(names)}: empty; it takes no calls until: llama-router resume {names[0]}"
+def _outcome(asked_for: str, names: list[str], left: set[str], known: set[str]) -> list[str]:
+    """What became of those that were to be drained. `left`: they still are; `known`: all in the registry."""
+    empty = [name for name in names if name in left]
+    removed = [name for name in names if name not in known]
+    again = [name for name in names if name in known - left]
+    lines = []
+    if empty:
+        take = "they take" if len(empty) > 1 else "it takes"
+        lines.append(f"{', '.join(empty)}: empty; {take} no calls until: llama-router resume {asked_for}")
+    if removed:
+        lines.append(f"{', '.join(removed)}: removed from the registry, and no call runs there")
+    if again:
+        lines.append(f"{', '.join(again)}: not draining any more; somebody resumed it, or the registry changed")
+    return lines
 
 
 def _running(instance: InstanceStatus) -> int:

@@ -20,18 +20,25 @@ def read_listen(text: str) -> str:
     Port 0 is allowed and means any free port. A name other than an IP address is resolved when the server
     starts.
     """
+    if "://" in text:
+        raise ValueError("is a URL; write only an address and a port, such as 127.0.0.1:8000")
     host, colon, port = text.rpartition(":")
-    if not colon or not host:
-        raise ValueError("is not HOST:PORT; write an address and a port, such as 127.0.0.1:8000")
+    if not colon or not host or text.endswith("]"):
+        raise ValueError("is not HOST:PORT; write an address and a port, such as 127.0.0.1:8000 or [::1]:8000")
+    if ":" in host and not host.startswith("["):
+        raise ValueError(
+            "has more than one colon; write HOST:PORT, such as 127.0.0.1:8000, with an IPv6 address in brackets: "
+            "[::1]:8000"
+        )
     if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError("has no port from 0 to 65535 after the colon; write one, such as 127.0.0.1:8000")
-    if host.startswith("[") and host.endswith("]"):
-        if not _is_ip(host[1:-1], version=6):
+    if host.startswith("["):
+        if not host.endswith("]") or not _is_ip(host[1:-1], version=6):
             raise ValueError("has no IPv6 address in its brackets; write one, such as [::1]:8000")
-    elif ":" in host:
-        raise ValueError("has colons in its address; write an IPv6 address in brackets, such as [::1]:8000")
     elif not _is_host(host):
-        raise ValueError("has no valid address before the port; write an IP address or a host name")
+        raise ValueError(
+            "has no valid address before the port; write an IP address or a host name, 0.0.0.0 for every address"
+        )
     return text
 
 

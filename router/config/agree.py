@@ -77,6 +77,8 @@ def _check_twins(reading: Reading, path: Path, entry: InstanceEntry, twin_path: 
         "slots": entry.slots == twin.slots,
         "api_key": _key(reading, entry) == _key(reading, twin),
         "ca_file": entry.ca_file == twin.ca_file,
+        "dialect": entry.dialect == twin.dialect,
+        "capabilities": entry.capabilities == twin.capabilities,
     }
     for name, same in settings.items():
         if not same and _known(reading, (*path, name)) and _known(reading, (*twin_path, name)):

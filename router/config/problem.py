@@ -16,7 +16,8 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 class ConfigProblem(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong, and what to write instead.
 
-    `line` and `column` count from 1 and point at the value, or at the key when the key is what is wrong.
+    `line` and `column` count from 1 and point at the value, or at the key when the key is what is wrong; 0: it is no
+    file but an option of the command line.
     `path` is empty when the file could not be read as YAML. No text here holds the value of a secret.
     """
 
@@ -28,7 +29,7 @@ class ConfigProblem(msgspec.Struct, frozen=True, kw_only=True):
     hint: str | None = None
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}:{self.column}: "
+        where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
         what = f"{self.path}: {self.reason}" if self.path else self.reason
         return where + what + (f"; {self.hint}" if self.hint else "")
 

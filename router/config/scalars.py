@@ -38,6 +38,8 @@ def read_scalar(
         return _read_choice(node, [str(value) for value in kind.values])
     if isinstance(kind, inspect.IntType) and form is None:
         return _read_int(node, kind)
+    if isinstance(kind, inspect.BoolType):
+        return _read_bool(node)
     return _read_form(node, kind, form or "text")
 
 
@@ -77,7 +79,15 @@ def wanted(kind: inspect.Type, form: str | None = None) -> str:
         return f"one of {', '.join(map(str, kind.values))}" if len(kind.values) > 1 else str(kind.values[0])
     if isinstance(kind, inspect.IntType) and form is None:
         return "a whole number such as 4"
+    if isinstance(kind, inspect.BoolType):
+        return "true or false"
     return FORMS[form or "text"].wanted
+
+
+def _read_bool(node: yaml.ScalarNode) -> bool:
+    if tag_of(node) != "bool":
+        raise ValueError(f"is {quoted(node.value)}; write true or false")
+    return str(node.value).lower() in {"true", "yes", "on"}
 
 
 def _read_form(node: yaml.ScalarNode, kind: inspect.Type, form: str) -> str | int | float:

@@ -61,8 +61,30 @@ class HostEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return f"HostEntry(gpu_metrics={self.gpu_metrics!r}, api_key={_masked(self.api_key)})"
 
 
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an instance can do, where it does not say so itself.
+
+    A key that is left out: what /props says, and where that is silent, that it can.
+    """
+
+    messages: bool | None = None
+    """It answers POST /v1/messages without losing anything that the router cannot mend. Left out: asked once when the
+    instance is first seen, for llama-server; false for other servers, which are then sent chat completions."""
+    images: bool | None = None
+    """It takes pictures. Left out: what /props says of its modalities; for servers without /props, yes."""
+    tools: bool | None = None
+    """Its chat template shows tools to the model. Left out: what /props says of the template; for servers without
+    /props, yes."""
+    thinking: bool | None = None
+    """Its chat template obeys `enable_thinking`, so that a client can turn thinking off and on. Left out: whether the
+    template names it; for servers without /props, no."""
+    effort: bool | None = None
+    """Its chat template obeys `reasoning_effort`. Left out: whether the template names it; for servers without /props,
+    no."""
+
+
 class InstanceEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One running llama-server.
+    """One running server: a llama-server, or by `dialect` another.
 
     One process may be listed under several models (router mode): then every entry with its URL has the same
     id and settings, and only `model` differs. Capacity and health belong to the process.
@@ -82,18 +104,24 @@ class InstanceEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     GPU."""
     slots: Count | None = None
     """Calls that it runs at a time. Left out: read from /props, which is right for every llama-server that
-    answers it. Give it only for a server behind something that hides /props, or to use fewer slots than
-    it has; more than it has makes calls wait inside the server, where nobody can move them."""
+    answers it. Give it for servers that have no /props, which take no calls without it, for one behind something that
+    hides /props, or to use fewer slots than it has; more than it has makes calls wait inside the server, where nobody
+    can move them."""
     api_key: Secret | None = None
     """The key it was started with (--api-key), best written as "${NAME}". Left out: the key of its `host`;
     after loading that key stands here. Never shown."""
     ca_file: str | None = None
     """A PEM file with the certificate authority to trust for this instance; https only. Left out: the
     system's."""
+    dialect: Literal["auto", "llama", "openai", "anthropic"] = "auto"
+    """What it speaks. `auto`: llama-server's if its /props says that it is one, else chat completions. `openai`: chat
+    completions alone (vLLM, SGLang, hosted ones). `anthropic`: the Messages API alone, and exactly; bodies go there as
+    they came. Needs `slots` wherever there is no /props."""
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    """What it can do, where it does not say so itself."""
     model: str | None = None
     """The model name to send to this instance instead of the client's: for servers that choose a model by
-    it (router mode, llama-swap). Left out: the body is sent as it came, and a plain llama-server ignores
-    the name."""
+    it (router mode, llama-swap, vLLM). Left out: the client's name is sent, and a plain llama-server ignores it."""
 
     @property
     def instance_id(self) -> str:
@@ -104,7 +132,7 @@ class InstanceEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return (
             f"InstanceEntry(url={self.url!r}, id={self.id!r}, host={self.host!r}, gpus={self.gpus!r}, "
             f"slots={self.slots!r}, api_key={_masked(self.api_key)}, ca_file={self.ca_file!r}, "
-            f"model={self.model!r})"
+            f"dialect={self.dialect!r}, capabilities={self.capabilities!r}, model={self.model!r})"
         )
 
 
@@ -126,6 +154,9 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     pattern, and the longest pattern over the others. Each alias belongs to one model only."""
     defaults: ModelDefaults = field(default_factory=ModelDefaults)
     """What a call gets where the client said nothing."""
+    tools: Literal["auto", "pass"] = "auto"
+    """What becomes of tools when the chat template of an instance does not show them to the model. `auto`: the call is
+    refused, since the model would answer as if there were none. `pass`: they are sent all the same."""
     display_name: str | None = None
     """The name shown to people in the model list. Left out: the model name."""
 

@@ -81,6 +81,14 @@ def size_text(size_bytes: int) -> str:
     return f"{size_bytes}B"
 
 
+def size_words(size_bytes: int) -> str:
+    """Write bytes for a sentence, in the largest power of 1024, to a tenth: `32 MiB`, `1.5 KiB`, `100 B`."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size_bytes >= _BYTES[unit]:
+            return f"{size_bytes / _BYTES[unit]:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{size_bytes} B"
+
+
 def read_rate(text: str) -> Rate:
     """Read `600/min`, `10/s`, `5000/h` or `100000/day`."""
     if not re.fullmatch(RATE_PATTERN, text):

@@ -14,6 +14,7 @@ from router.errors import Forbidden, RequestInvalid, Unauthorized
 from router.fleet.fleet import Fleet
 from router.fleet.health import Event
 from router.fleet.instance import InstanceId
+from router.fleet.view import Row
 from router.relay.admission import Admission
 
 
@@ -38,11 +39,12 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
 
 
-class FleetStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What `llama-router status` prints."""
+class FleetStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What `llama-router status` prints. `removed`: not in the registry any more, and calls still run there."""
 
     instances: tuple[InstanceStatus, ...]
     models: tuple[PoolStatus, ...]
+    removed: tuple[InstanceStatus, ...] = ()
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,23 +113,26 @@ def status(fleet: Fleet, admission: Admission, only: list[InstanceId] | None = N
             pools_of[id_].append(pool)
     return FleetStatus(
         instances=tuple(
-            InstanceStatus(
-                id=id_,
-                host=row.instance.host,
-                models=tuple(pools_of[id_]),
-                state=row.health.state.value,
-                busy=row.busy,
-                closing=row.closing,
-                slots=row.slots,
-                ctx_tokens=row.facts.ctx_tokens if row.facts else None,
-            )
-            for id_, row in view.rows.items()
-            if only is None or id_ in only
+            _instance_status(row, tuple(pools_of[id_])) for id_, row in view.rows.items() if only is None or id_ in only
         ),
+        removed=tuple(_instance_status(row, ()) for row in fleet.departed()) if only is None else (),
         models=tuple(
             PoolStatus(model=pool.name, aliases=pool.aliases, waiting=admission.waiting(pool.name))
             for pool in view.registry.pools.values()
         ),
+    )
+
+
+def _instance_status(row: Row, models: tuple[str, ...]) -> InstanceStatus:
+    return InstanceStatus(
+        id=row.instance.id,
+        host=row.instance.host,
+        models=models,
+        state=row.health.state.value,
+        busy=row.busy,
+        closing=row.closing,
+        slots=row.slots,
+        ctx_tokens=row.facts.ctx_tokens if row.facts else None,
     )
 
 

@@ -1,6 +1,7 @@
 """ClientLink: one request on its connection, as the relay writes to it and as ASGI sees it."""
 
 import itertools
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from router.errors import ClientGone, RouterError
 
 Header = tuple[bytes, bytes]
 
+_log = logging.getLogger("llama_router")
 EXTENSION = "llama_router"
 
 # Sixteen digits that no other process has, and a count: unique, cheap, and in the order of arrival.
@@ -33,6 +35,8 @@ class ClientLink(RequestResponseCycle):
     _framed = True
     _on_gone: Callable[[], None] | None = None
     _on_writable: Callable[[bool], None] | None = None
+    _on_growth: Callable[[int], None] | None = None
+    _said_late = False
 
     def prepare(self, headers: Sequence[Header]) -> None:
         """Take what the head said. Called once, in place of a longer __init__."""
@@ -65,6 +69,22 @@ class ClientLink(RequestResponseCycle):
         if self.disconnected and on_gone is not None:
             on_gone()
 
+    def weigh(self, grown: Callable[[int], None] | None) -> None:
+        """Say whom to tell by how many bytes the body has grown, beginning with what is there; None: nobody any more.
+
+        What it raises refuses the request.
+        """
+        self._on_growth = grown
+        if grown is not None and self.size_bytes:
+            grown(self.size_bytes)
+
+    def take(self, part: bytes) -> None:
+        """A part of the body has come; it is joined with the others once."""
+        self.size_bytes += len(part)
+        self.parts.append(part)
+        if self._on_growth is not None:
+            self._on_growth(len(part))
+
     async def read_body(self) -> bytes:
         """Return the whole body, waiting for what has not come.
 
@@ -96,6 +116,9 @@ class ClientLink(RequestResponseCycle):
 
     def respond(self, status: int, headers: Sequence[Header], body: bytes) -> None:
         """Send a whole answer in one write."""
+        if self.response_complete:
+            self._say_late()
+            return
         if self.disconnected:
             return
         self.response_started = True
@@ -108,6 +131,9 @@ class ClientLink(RequestResponseCycle):
 
     def begin(self, status: int, headers: Sequence[Header]) -> None:
         """Send the head of a chunked answer."""
+        if self.response_complete:
+            self._say_late()
+            return
         if self.disconnected:
             return
         self.response_started = True
@@ -119,20 +145,35 @@ class ClientLink(RequestResponseCycle):
 
     def write(self, data: bytes) -> None:
         """Send one chunk."""
-        if not self.disconnected and not self.response_complete:
+        if self.response_complete:
+            self._say_late()
+        elif not self.disconnected:
             self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._framed else data)
 
     def write_frame(self, frame: bytes) -> None:
         """Send one chunk that is framed already."""
-        if not self.disconnected and not self.response_complete:
+        if self.response_complete:
+            self._say_late()
+        elif not self.disconnected:
             self.transport.write(frame if self._framed else frame[frame.index(b"\r\n") + 2 : -2])
 
     def end(self) -> None:
         """Send the last chunk."""
-        if not self.disconnected and not self.response_complete:
+        if self.response_complete:
+            self._say_late()
+        elif not self.disconnected:
             if self._framed:
                 self.transport.write(b"0\r\n\r\n")
             self._complete()
+
+    def _say_late(self) -> None:
+        """The answer is over, and what was to be written would be taken for the next one: dropped, and told once.
+
+        A fault of ours, whoever wrote it.
+        """
+        if not self._said_late:
+            self._said_late = True
+            _log.error("request %s: something was written after the end of its answer, and dropped", self.request_id)
 
     def _head(self, status: int, headers: Sequence[Header]) -> list[bytes]:
         # Names and values are ours, or came through a parser that refuses line breaks: no further check per header.

@@ -27,18 +27,18 @@ def message_routes(corridor: Corridor, keys: Keys, origins: frozenset[bytes]) ->
     # As bare ASGI: a typed handler would cost 10 us a call for a Request and a Response that nobody uses.
     @asgi("/v1/messages", copy_scope=False)
     async def messages(scope: Scope, receive: Receive, send: Send) -> None:
-        link = _posted(scope, origins)
-        await MessagesCall(corridor, link, _caller(keys, link))(scope, receive, send)
+        link = posted(scope, origins)
+        await MessagesCall(corridor, link, caller_of(keys, link))(scope, receive, send)
 
     @asgi("/v1/messages/count_tokens", copy_scope=False)
     async def count_tokens(scope: Scope, receive: Receive, send: Send) -> None:
-        link = _posted(scope, origins)
-        await CountTokens(corridor, link, _caller(keys, link))(scope, receive, send)
+        link = posted(scope, origins)
+        await CountTokens(corridor, link, caller_of(keys, link))(scope, receive, send)
 
     return [messages, count_tokens]
 
 
-def _posted(scope: Scope, origins: frozenset[bytes]) -> Any:
+def posted(scope: Scope, origins: frozenset[bytes]) -> Any:
     """The link of a POST; an ASGI route is called for every method."""
     if scope["method"] != "POST":  # type: ignore[typeddict-item]  # there are no websockets here
         words = f"{scope['method']} is not for this path; it is served with POST"  # type: ignore[typeddict-item]
@@ -49,7 +49,7 @@ def _posted(scope: Scope, origins: frozenset[bytes]) -> Any:
     return link
 
 
-def _caller(keys: Keys, link: Any) -> Caller:
+def caller_of(keys: Keys, link: Any) -> Caller:
     """Who calls; somebody who tries keys shows in the metrics."""
     try:
         return keys.caller(link.headers)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from litestar import Response, get, head, route
+from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
 
 from router import __version__
@@ -19,6 +20,7 @@ _NOT_OFFERED = {
     "/v1/files/{rest:path}": "files",
 }
 _METHODS = ["GET", "POST", "DELETE"]
+_LOOKS = [HttpMethod.GET, HttpMethod.HEAD]
 
 
 def ops_routes(fleet: Fleet, metrics: Metrics, stopping: Callable[[], bool]) -> list[HTTPRouteHandler]:
@@ -30,19 +32,21 @@ def ops_routes(fleet: Fleet, metrics: Metrics, stopping: Callable[[], bool]) -> 
             "name": "llama-router",
             "version": __version__,
             "messages": "/v1/messages",
+            "chat_completions": "/v1/chat/completions",
             "models": "/v1/models",
         }
 
-    @head(["/", "/api/hello", "/healthz"])
+    @head(["/", "/api/hello"])
     async def warm_up() -> None:
-        """Claude Code opens its connection with one of the first two; load balancers ask the last."""
+        """Claude Code opens its connection with one of these."""
 
-    @get("/healthz")
+    # Load balancers ask with HEAD too: the same answer, of which the connection sends the head only.
+    @route("/healthz", http_method=_LOOKS)
     async def healthz() -> dict[str, str]:
         """The process runs; it says nothing of the instances."""
         return {"status": "ok"}
 
-    @get("/readyz")
+    @route("/readyz", http_method=_LOOKS)
     async def readyz() -> Response[dict[str, Any]]:
         """Some model can serve a call, and the router is not being stopped."""
         serving = [] if stopping() else serving_pools(fleet)

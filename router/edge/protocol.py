@@ -2,7 +2,7 @@
 
 uvicorn answers some bad requests before any application sees them, in plain text, and holds others for ever. Here a
 head has 64 KiB, 100 headers and 10 s; a body has its cap and may not pause for 30 s; and whatever is refused gets the
-envelope and a request id.
+error object of the API whose path it is, and a request id.
 """
 
 import asyncio
@@ -14,10 +14,17 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from router.clock import monotonic_s
+from router.config.units import size_words
 from router.edge.link import EXTENSION, ClientLink, new_request_id
-from router.edge.rescue import tell
-from router.errors import HeadTooLarge, RequestInvalid, RequestStalled, RequestTooLarge, RouterError
-from router.wire.anthropic import error_body
+from router.edge.rescue import headers_of, tell, voice_of
+from router.errors import (
+    HeadTooLarge,
+    RequestInvalid,
+    RequestStalled,
+    RequestTooLarge,
+    RouterError,
+    TooManyConnections,
+)
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 100
@@ -30,6 +37,8 @@ MAX_PIPED = 8
 LINGER_S = 5.0
 LINGER_BYTES = 64 * 1024 * 1024
 SWEEP_S = 1.0
+_AT_ONCE = "send it without a pause"
+_TLS_HELLO = b"\x16\x03"
 
 # What is being read: nothing, a head, a body; or nothing any more, because something was refused ("refused") or will
 # be as soon as the requests before it have been answered ("parked").
@@ -81,7 +90,7 @@ class RouterProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             self._decline_upgrade(data[offer.args[0] :])
         except httptools.HttpParserError as error:
-            self.refuse(self._refusal or RequestInvalid(_parser_words(error)))
+            self.refuse(self._refusal or RequestInvalid(_parser_words(error, data, self._reading)))
             return
         if self._reading == "head":
             self._head_bytes += len(data)
@@ -174,7 +183,7 @@ class RouterProtocol(HttpToolsProtocol):
         try:
             url = httptools.parse_url(self.url)
         except httptools.HttpParserInvalidURLError:
-            self._give_up(RequestInvalid("the request line has a URL that cannot be read"))
+            self._give_up(RequestInvalid("the request line has a URL that cannot be read; write a path: /v1/messages"))
         raw_path = url.path or b"/"
         path = raw_path.decode("ascii", "replace")
         self.scope["path"] = urllib.parse.unquote(path) if "%" in path else path
@@ -186,14 +195,16 @@ class RouterProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
-        """Keep it as it comes; it is joined once."""
+        """Keep it as it comes, as long as nobody finds it too much."""
         link = self.cycle
         if link.response_complete:
             return
-        link.size_bytes += len(body)
-        if link.size_bytes > self.max_body_bytes:
+        if link.size_bytes + len(body) > self.max_body_bytes:
             self._give_up(_body_too_large(self.max_body_bytes))
-        link.parts.append(body)
+        try:
+            link.take(body)
+        except RouterError as error:
+            self._give_up(error)
 
     def on_message_complete(self) -> None:
         """The request is whole; one that offers an upgrade is only when its body has come too."""
@@ -223,6 +234,7 @@ class RouterProtocol(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=0)
         self.alive.add(self)
         if len(self.connections) > self.max_connections:
+            self.on_refusal(TooManyConnections(f"more than {self.max_connections} connections", retry_after_s=5))
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -292,11 +304,12 @@ class RouterProtocol(HttpToolsProtocol):
 
     def _refusing(self, error: RouterError, request_id: str) -> bytes:
         told = tell(error)
-        body = error_body(told.type, told.message, request_id)
+        body = voice_of((self.url or b"").decode("latin-1")).error_body(told, request_id)
         head = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+        head += [b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in headers_of(error).items()]
         head.append(
-            b"content-type: application/json\r\nrequest-id: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-            % (request_id.encode(), len(body))
+            b"content-type: application/json\r\nrequest-id: %b\r\nx-request-id: %b\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n" % (request_id.encode(), request_id.encode(), len(body))
         )
         return STATUS_LINE[told.status] + b"".join(head) + body
 
@@ -312,9 +325,11 @@ class RouterProtocol(HttpToolsProtocol):
             case "head" if self._active is not None:
                 self._head_since_s = now_s
             case "head" if now_s - self._head_since_s > HEAD_DEADLINE_S:
-                self.refuse(RequestStalled(f"the request head was not complete within {HEAD_DEADLINE_S:g} s"))
+                self.refuse(
+                    RequestStalled(f"the request head was not complete within {HEAD_DEADLINE_S:g} s; {_AT_ONCE}")
+                )
             case "body" if quiet_s > BODY_DEADLINE_S:
-                self.refuse(RequestStalled(f"no byte of the request body came for {BODY_DEADLINE_S:g} s"))
+                self.refuse(RequestStalled(f"no byte of the request body came for {BODY_DEADLINE_S:g} s; {_AT_ONCE}"))
             case "refused" if quiet_s > LINGER_S:
                 self.transport.abort()
             case "idle" if self._active is None and quiet_s > max(self.timeout_keep_alive, HEAD_DEADLINE_S):
@@ -329,13 +344,19 @@ def sweep() -> None:
 
 
 def _head_too_large() -> HeadTooLarge:
-    return HeadTooLarge(f"the request head is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} headers")
+    return HeadTooLarge(
+        f"the request head is larger than {size_words(MAX_HEAD_BYTES)} or has more than {MAX_HEADERS} headers; "
+        "send fewer or shorter ones"
+    )
 
 
 def _body_too_large(cap_bytes: int) -> RequestTooLarge:
-    return RequestTooLarge(f"the request body is larger than {cap_bytes} bytes; shorten the conversation")
+    return RequestTooLarge(f"the request body is larger than {size_words(cap_bytes)}; shorten the conversation")
 
 
-def _parser_words(error: httptools.HttpParserError) -> str:
-    """Llhttp's reason in our words; its own are kept, since they name the broken rule."""
-    return f"the request is not valid HTTP/1.1: {error}".rstrip(": ")
+def _parser_words(error: httptools.HttpParserError, data: bytes, reading: Reading) -> str:
+    """Llhttp's reason, which names the broken rule, and what to do in ours. `data`: what it could not read."""
+    if reading == "head" and data.startswith(_TLS_HELLO):
+        return "this port speaks plain HTTP and was sent TLS; write http:// in the client's base URL"
+    fix = "a chunk is its size in hex, CRLF, its bytes, CRLF" if reading == "body" else "send what RFC 9112 describes"
+    return f"the request is not valid HTTP/1.1: {error}".rstrip(": ") + f"; {fix}"

@@ -29,8 +29,7 @@ from router.errors import (
     UpstreamLoading,
     UpstreamTimedOut,
 )
-from router.relay.corridor import Telling
-from router.wire.anthropic import error_body
+from router.relay.voice import CHAT_VOICE, MESSAGES_VOICE, Telling, Voice
 
 AnyRequest = Request[Any, Any, Any]
 _log = logging.getLogger("llama_router")
@@ -64,7 +63,7 @@ _TABLE: tuple[tuple[type[RouterError], int, str], ...] = (
 def tell(error: RouterError) -> Telling:
     """Say how an error is told to a client of the Messages API."""
     status, type_ = next((status, type_) for leaf, status, type_ in _TABLE if isinstance(error, leaf))
-    return Telling(status=status, type=type_, message=error.message)
+    return Telling(status=status, type=type_, message=error.message, cause=error.cause)
 
 
 def headers_of(error: RouterError) -> dict[str, str]:
@@ -80,8 +79,7 @@ def headers_of(error: RouterError) -> dict[str, str]:
 
 def answer_router_error(request: AnyRequest, error: RouterError) -> Response[bytes]:
     """Litestar's handler for our own tree."""
-    told = tell(error)
-    return _response(request, told.status, told.type, told.message, headers_of(error))
+    return _response(request, tell(error), headers_of(error))
 
 
 def answer_http_exception(request: AnyRequest, error: HTTPException) -> Response[bytes]:
@@ -89,7 +87,8 @@ def answer_http_exception(request: AnyRequest, error: HTTPException) -> Response
     match error.status_code:
         case 404:
             path = str(request.scope.get("path", ""))[:200]
-            return answer_router_error(request, NotFound(f"there is no {path!r} here; POST /v1/messages is"))
+            there = "/v1/chat/completions" if is_openai(path) else "/v1/messages"
+            return answer_router_error(request, NotFound(f"there is no {path!r} here; POST {there} is"))
         case 405:
             path = request.scope["path"]
             methods = {method for one in request.app.routes if one.path == path for method in one.methods}
@@ -104,7 +103,8 @@ def answer_bug(request: AnyRequest, error: Exception) -> Response[bytes]:
     """Anything else is a fault of ours: the client gets the request id, the log gets the traceback."""
     request_id = request_id_of(request)
     _log.error("request %s failed in the router", request_id, exc_info=error)
-    return _response(request, 500, "api_error", "the router failed; its log has the reason under this request id", {})
+    why = "the router failed; its log has the reason under this request id"
+    return _response(request, Telling(status=500, type="api_error", message=why), {})
 
 
 def request_id_of(request: AnyRequest) -> str:
@@ -113,11 +113,30 @@ def request_id_of(request: AnyRequest) -> str:
     return str(extensions["llama_router"].request_id)
 
 
-def _response(request: AnyRequest, status: int, type_: str, message: str, headers: dict[str, str]) -> Response[bytes]:
+def _response(request: AnyRequest, told: Telling, headers: dict[str, str]) -> Response[bytes]:
     request_id = request_id_of(request)
+    voice = voice_of(str(request.scope.get("path", "")))
+    ids = {"request-id": request_id, "x-request-id": request_id}  # the SDKs of either API read one of them
     return Response(
-        error_body(type_, message, request_id),
-        status_code=status,
+        voice.error_body(told, request_id),
+        status_code=told.status,
         media_type="application/json",
-        headers={"request-id": request_id, **headers},
+        headers={**ids, **headers},
     )
+
+
+# Roots of what clients of the OpenAI API and of llama.cpp's own routes call.
+_OPENAI = (
+    "/v1/chat/", "/chat/", "/v1/completions", "/completion", "/v1/responses", "/v1/embeddings", "/embedding",
+    "/v1/rerank", "/rerank", "/tokenize", "/detokenize", "/infill", "/v1/audio/", "/v1/images/", "/v1/moderations",
+)  # fmt: skip
+
+
+def voice_of(path: str) -> Voice:
+    """How somebody who calls this path, or URL, is spoken to."""
+    return CHAT_VOICE if is_openai(path) else MESSAGES_VOICE
+
+
+def is_openai(path: str) -> bool:
+    """Whoever calls this path expects errors in OpenAI's shape."""
+    return path.startswith(_OPENAI)

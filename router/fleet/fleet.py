@@ -3,35 +3,25 @@
 import msgspec
 
 from router.errors import NotFound
+from router.fleet.closing import Arrival, Closing, in_time, not_freed
 from router.fleet.health import SOFT, Event, State, step
-from router.fleet.instance import Facts, Instance, InstanceId
+from router.fleet.instance import Facts, Instance, InstanceId, Process
 from router.fleet.registry import Registry
-from router.fleet.seat import Closing, Seat
+from router.fleet.seat import Seat
 from router.fleet.view import FleetView, Row
-
-# How long a slot stays closing at an instance that cannot be asked whether it is free. llama-server looks at its
-# sockets every second and finishes the batch that it is in (seen: free after 1.65 s).
-MUTE_CLOSING_S = 2.0
-# And at one that can, as long as its count does not come down: others may use it too, so there must be an end. A batch
-# of 2,048 prompt tokens on a slow CPU takes seconds.
-LONGEST_CLOSING_S = 10.0
-# How long a call may take to show up in the instance's count. llama-server takes new calls from its queue between two
-# batches, and a batch of 2,048 tokens on a slow server takes seconds (1 s was tried, and slots were given away).
-UNBEGUN_S = 5.0
-# The same where it has no call at all: an idle loop takes a new one at once.
-UNBEGUN_IDLE_S = 1.0
 
 
 class Lease:
     """Our claim on one slot of one instance. Whoever holds it ends it once, on every path."""
 
-    __slots__ = ("_fleet", "_seat", "_sent_s", "began", "instance", "unread")
+    __slots__ = ("_fleet", "_seat", "_trials", "arrival", "instance", "unread")
 
     def __init__(self, fleet: "Fleet", seat: Seat) -> None:
         self._fleet = fleet
         self._seat: Seat | None = seat
-        self._sent_s: float | None = None
-        self.began = self.unread = False
+        self._trials = seat.trials
+        self.arrival = Arrival()
+        self.unread = False
         self.instance = seat.row.instance
 
     def __repr__(self) -> str:
@@ -44,7 +34,7 @@ class Lease:
 
     def sent(self, now_s: float) -> None:
         """The request is on its way."""
-        self._sent_s = now_s
+        self.arrival.sent(now_s)
 
     def begin(self) -> None:
         """The head of the answer has come: the slot shows as processing. It may have done so for long.
@@ -52,7 +42,7 @@ class Lease:
         llama-server sends the head with the slot's first batch, and batches are filled slot by slot: behind other long
         prompts it was seen to take half a minute.
         """
-        self.began = True
+        self.arrival.counted = True
 
     def reading(self, reads: bool) -> None:
         """Say whether the answer is being read; one that is not may be over at the instance without our seeing it.
@@ -61,10 +51,9 @@ class Lease:
         """
         self.unread = self.unread or not reads
 
-    def is_there(self, seat: Seat, now_s: float) -> bool:
-        """The instance counts this call by now, as one that it processes or defers."""
-        arrived = self._sent_s is not None and self._sent_s + UNBEGUN_S <= now_s
-        return self._seat is seat and (self.began or arrived)
+    def is_at(self, seat: Seat) -> bool:
+        """It is held there."""
+        return self._seat is seat
 
     def give_back(self) -> None:
         """The call is over at the instance too. Doing it twice is harmless: the second time does nothing."""
@@ -72,27 +61,30 @@ class Lease:
 
     def close(self, now_s: float) -> None:
         """The call is over for us, and the instance may still be busy with it: the slot is not free yet."""
-        settle_from_s = now_s if self.began else now_s + UNBEGUN_S
-        self._end(Closing(closed_s=now_s, settle_from_s=settle_from_s))
+        self.arrival.sent(now_s, again=False)
+        self._end(now_s)
 
-    def _end(self, closing: Closing | None) -> None:
+    def _end(self, closed_s: float | None) -> None:
         seat, self._seat = self._seat, None
         if seat is None:
             return
-        if closing is not None:
-            seat.closing.append(closing)
-        seat.row = _with_counts(seat.row, seat.row.busy - 1, len(seat.closing))
+        carried = self._trials != seat.trials
+        seat.carried -= carried
+        if closed_s is not None:
+            seat.closing.append(Closing(closed_s, self.arrival, carried))
+        seat.row = _with_counts(seat, seat.row.busy - 1)
         self._fleet.ended(self, seat)
 
 
 class Asked(msgspec.Struct, frozen=True):
     """What we knew when an instance was asked how much it processes; its answer is weighed against that.
 
-    `there`: our calls that it surely counted then.
+    `counted`: our calls that it surely counted then; `unsure`: those of which its answer may say so.
     """
 
     at_s: float
-    there: tuple[Lease, ...] = ()
+    counted: tuple[Lease, ...] = ()
+    unsure: tuple[Lease, ...] = ()
 
 
 class Fleet:
@@ -103,6 +95,7 @@ class Fleet:
 
     def __init__(self, registry: Registry) -> None:
         self._seats: dict[InstanceId, Seat] = {}
+        self._ids: dict[Process, InstanceId] = {}
         self._rows: dict[InstanceId, Row] = {}
         self._moved: dict[InstanceId, str] = {}
         self._departed: list[Seat] = []
@@ -120,7 +113,7 @@ class Fleet:
         seat = self._seats.get(instance_id)
         if seat is None or seat.row.free <= 0:
             return None
-        seat.row = _with_counts(seat.row, seat.row.busy + 1, seat.row.closing)
+        seat.row = _with_counts(seat, seat.row.busy + 1)
         self._rows[instance_id] = seat.row
         lease = Lease(self, seat)
         self._leases.add(lease)
@@ -136,6 +129,8 @@ class Fleet:
         id_ = seat.row.instance.id
         if self._seats.get(id_) is seat:
             self._rows[id_] = seat.row
+        elif not seat.in_use and seat in self._departed:
+            self._departed.remove(seat)
 
     def closing(self) -> list[InstanceId]:
         """The instances that have slots which are closing."""
@@ -144,8 +139,12 @@ class Fleet:
     def asking(self, instance_id: InstanceId, now_s: float) -> Asked:
         """Note what is known just before an instance is asked how much it processes; for `settle_closing`."""
         seat = self._seats.get(instance_id)
-        there = tuple(lease for lease in self._leases if seat is not None and lease.is_there(seat, now_s))
-        return Asked(at_s=now_s, there=there)
+        ours = [lease for lease in self._leases if seat is not None and lease.is_at(seat)]
+        return Asked(
+            at_s=now_s,
+            counted=tuple(lease for lease in ours if lease.arrival.counted),
+            unsure=tuple(lease for lease in ours if not lease.arrival.counted),
+        )
 
     def settle_closing(
         self,
@@ -154,28 +153,31 @@ class Fleet:
         *,
         asked: Asked | None = None,
         processing: int | None = None,
+        decodes: int | None = None,
         mute: bool = False,
     ) -> bool:
         """Free closing slots; True when any became free.
 
         Those whose time is up; and, when the instance has said how many calls it has (processing and deferred), those
-        that cannot be in that number: calls of ours that were there when it was asked, are not over now and have
-        always been read were surely in it. Every doubt errs towards waiting. While it is out nobody's time is up: a
-        suspended process keeps what it had. `mute`: it answers and cannot say.
+        that cannot be in that number: calls of ours that it surely counted when it was asked, are not over now and
+        have always been read were in it. Every doubt errs towards waiting: weigh an answer some moments after it came,
+        since the end of a call that was over by then may still have been on its way to us. `decodes`: how often it
+        has decoded; None: it does not tell. While it is out nobody's time is up: a suspended process keeps what it
+        had. `mute`: it answers and cannot say.
         """
         seat = self._seats.get(instance_id)
         if seat is None or not seat.closing:
             return False
         left = seat.closing
         if seat.row.health.state is not State.EJECTED:
-            longest_s = MUTE_CLOSING_S if mute else LONGEST_CLOSING_S
-            left = [one for one in left if one.closed_s + longest_s > now_s]
+            left = in_time(left, now_s, mute=mute)
         if asked is not None and processing is not None:
-            surely_ours = sum(lease.held and not lease.unread for lease in asked.there)
-            may_be_busy = max(0, processing - surely_ours)
-            spoken_of = [one for one in left if _is_spoken_of(one, asked.at_s, idle=processing == 0)]
-            freed = spoken_of[: max(0, len(spoken_of) - may_be_busy)]
-            left = [one for one in left if not any(one is other for other in freed)]
+            at_s = asked.at_s
+            ours = [*asked.counted, *(lease for lease in asked.unsure if lease.arrival.look(at_s, decodes))]
+            for one in left:
+                one.arrival.look(at_s, decodes)
+            surely_ours = sum(lease.held and not lease.unread for lease in ours)
+            left = not_freed(left, at_s, processing=processing, surely_ours=surely_ours)
         if len(left) == len(seat.closing):
             return False
         self._set_closing(seat, left)
@@ -183,10 +185,23 @@ class Fleet:
 
     def _set_closing(self, seat: Seat, closing: list[Closing]) -> None:
         seat.closing = closing
-        seat.row = _with_counts(seat.row, seat.row.busy, len(closing))
+        seat.row = _with_counts(seat, seat.row.busy)
         self._publish(seat)
 
+    def departed(self) -> list[Row]:
+        """The instances that a reload took away while calls of ours run there."""
+        return [seat.row for seat in self._departed if seat.row.busy]
+
+    def forget_departed(self, now_s: float) -> None:
+        """Free the closing slots of those whose time is up; one where nothing of ours is left is not kept."""
+        for seat in list(self._departed):
+            self._set_closing(seat, in_time(seat.closing, now_s, mute=False))
+
     # ------------------------------------------------------------ health and facts
+
+    def id_of(self, instance: Instance) -> InstanceId | None:
+        """What the process that is reached there is called now; None when it is not ours any more."""
+        return self._ids.get(instance.process)
 
     def observe(self, instance_id: InstanceId, event: Event, now_s: float) -> tuple[State, State]:
         """Apply what was seen of an instance; returns its state before and after. One that is gone stays UNKNOWN."""
@@ -210,9 +225,15 @@ class Fleet:
                 self._set_members()
         if event is Event.REFUSED:
             self._set_closing(seat, [])  # the process is gone, and what it was busy with too
-        elif before is State.EJECTED and seat.row.health.state is State.PROBATION:
+        elif seat.row.health.state is before:
+            return
+        elif seat.row.health.state is State.PROBATION:
             # It was suspended or hung and has what it had: the time for it to notice begins now.
-            self._set_closing(seat, [Closing(closed_s=now_s, settle_from_s=one.settle_from_s) for one in seat.closing])
+            seat.trials += 1
+            seat.carried = seat.row.busy
+            self._set_closing(seat, [Closing(now_s, one.arrival, carried=True) for one in seat.closing])
+        elif before is State.PROBATION:
+            self._set_closing(seat, seat.closing)
 
     def learn(self, instance_id: InstanceId, facts: Facts) -> Event:
         """Take what /props says; returns ANSWERED, SLEEPS, or SWAPPED when another model answers than before.
@@ -307,15 +328,29 @@ class Fleet:
         stay = set(map(id, seats.values()))
         # One that left while calls run there may come back before they are over; its slots are not free then.
         self._departed = [seat for seat in known if id(seat) not in stay and seat.in_use]
-        self._moved = {
-            id_: pool
-            for id_, pool in self._moved.items()
-            if id_ in seats and seats[id_] is self._seats.get(id_) and pool in registry.pools
-        }
+        self._follow_moved(seats, registry)
         self._seats = seats
+        self._ids = {seat.row.instance.process: id_ for id_, seat in seats.items()}
         self._rows = {id_: seat.row for id_, seat in seats.items()}
         self.view = FleetView(registry=registry, rows=self._rows, members={})
         self._set_members()
+
+    def _follow_moved(self, seats: dict[InstanceId, Seat], registry: Registry) -> None:
+        """One that serves another model than it is listed under goes on doing so, whatever it is called now.
+
+        When the pool of that model is gone nobody knows where it belongs: it takes no calls until it has been asked.
+        """
+        pools = {id(self._seats[id_]): pool for id_, pool in self._moved.items()}
+        self._moved = {}
+        for id_, seat in seats.items():
+            pool = pools.get(id(seat))
+            if pool is None:
+                continue
+            if pool in registry.pools:
+                self._moved[id_] = pool
+            elif seat.row.health.takes_calls:
+                health = msgspec.structs.replace(seat.row.health, state=State.UNKNOWN)
+                seat.row = msgspec.structs.replace(seat.row, health=health, carried=0)
 
     def _set_members(self) -> None:
         registry = self.view.registry
@@ -329,11 +364,17 @@ class Fleet:
         self.view = FleetView(registry=registry, rows=self._rows, members=members)
 
 
-def _with_counts(row: Row, busy: int, closing: int) -> Row:
+def _with_counts(seat: Seat, busy: int) -> Row:
     # Built by hand: structs.replace costs four times as much, and this runs twice a call.
-    return Row(instance=row.instance, health=row.health, facts=row.facts, slots=row.slots, busy=busy, closing=closing)
-
-
-def _is_spoken_of(closing: Closing, asked_s: float, *, idle: bool) -> bool:
-    """The instance's answer to a question asked then covers this slot."""
-    return closing.settle_from_s <= asked_s or (idle and closing.closed_s + UNBEGUN_IDLE_S <= asked_s)
+    row, closing, carried = seat.row, seat.closing, 0
+    if row.health.state is State.PROBATION:
+        carried = seat.carried + sum(one.carried for one in closing)
+    return Row(
+        instance=row.instance,
+        health=row.health,
+        facts=row.facts,
+        slots=row.slots,
+        busy=busy,
+        closing=len(closing),
+        carried=carried,
+    )

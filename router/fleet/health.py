@@ -46,6 +46,7 @@ class Health(msgspec.Struct, frozen=True, gc=False):
     out without being well for long in between; each doubles the back-off. `back_at_s`: when a good look may bring it
     back. `absences`: looks in a row that found it out; after `ABSENCES_UNTIL_GONE` nobody waits for it any more.
     `sick`: it is out for what it did to calls, not for having been away; nobody waits for that to pass.
+    `on_trial`: it has been out, and no call has gone well there since, whatever it was seen doing.
     """
 
     state: State = State.UNKNOWN
@@ -56,6 +57,7 @@ class Health(msgspec.Struct, frozen=True, gc=False):
     back_at_s: float = 0.0
     absences: int = 0
     sick: bool = False
+    on_trial: bool = False
 
     @property
     def takes_calls(self) -> bool:
@@ -95,8 +97,9 @@ _NEXT: dict[tuple[State, Event], State] = {
     (State.MISPLACED, Event.ANSWERED): State.SERVING,  # the fleet says ANSWERED only once the model is right again
     **{
         (state, Event.SLEEPS): State.SLEEPING
-        for state in (State.UNKNOWN, State.LOADING, *_IN, State.EJECTED, State.MISPLACED)
+        for state in (State.UNKNOWN, State.LOADING, State.SERVING, State.SLEEPING, State.MISPLACED)
     },
+    (State.EJECTED, Event.SLEEPS): State.PROBATION,  # a call wakes it; not before back_at_s
     **{(state, Event.LOADING): State.LOADING for state in (State.UNKNOWN, *_IN, State.EJECTED, State.MISPLACED)},
     **{(state, Event.REFUSED): State.EJECTED for state in (State.UNKNOWN, State.LOADING, *_IN, State.MISPLACED)},
     **{(state, Event.BROKE): State.EJECTED for state in (State.UNKNOWN, State.LOADING, *_IN)},
@@ -108,8 +111,16 @@ _NEXT: dict[tuple[State, Event], State] = {
     **{(state, Event.DRAIN): State.DRAINING for state in State},
     (State.DRAINING, Event.RESUME): State.UNKNOWN,
 }
+# What goes before it for one that is on trial: nothing that it does between its ejection and a call that begins there
+# leads past probation, and nothing leads there before back_at_s. Asleep or awake, it takes one call at a time.
+_ON_TRIAL: dict[tuple[State, Event], State] = {
+    (state, event): State.PROBATION
+    for state in (State.UNKNOWN, State.LOADING, State.MISPLACED)
+    for event in (Event.ANSWERED, Event.SLEEPS)
+}
 
 _SICKENS = frozenset({Event.CALL_FAILED, Event.STUCK})
+_ACQUITS = frozenset({Event.CALL_BEGAN, Event.RESUME})
 
 # Signs that a slow or busy instance gives too; the last one of a pool is not put out for them.
 SOFT = frozenset({Event.CALL_FAILED, Event.STUCK, Event.BROKE, Event.TIMED_OUT})
@@ -123,7 +134,9 @@ def step(health: Health, event: Event, now_s: float, *, last: bool = False) -> H
     if event is Event.CALL_BEGAN and health.state is State.SERVING and not health.failures:
         return health  # every call that goes well
     counted = _count(health, event)
-    state = _NEXT.get((health.state, event), health.state)
+    move = (health.state, event)
+    state = _ON_TRIAL.get(move) if health.on_trial else None
+    state = state or _NEXT.get(move, health.state)
     if state is State.EJECTED and state is not health.state and not _is_out(counted, event, last=last):
         state = health.state
     if state is State.PROBATION and now_s < health.back_at_s:
@@ -131,7 +144,8 @@ def step(health: Health, event: Event, now_s: float, *, last: bool = False) -> H
     if state is health.state:
         return counted
     sick = state is State.EJECTED and event in _SICKENS
-    moved = msgspec.structs.replace(counted, state=state, since_s=now_s, sick=sick)
+    on_trial = health.on_trial and event not in _ACQUITS
+    moved = msgspec.structs.replace(counted, state=state, since_s=now_s, sick=sick, on_trial=on_trial)
     return _ejected(moved, health, now_s) if state is State.EJECTED else moved
 
 
@@ -173,5 +187,11 @@ def _ejected(health: Health, before: Health, now_s: float) -> Health:
     ejections = 1 if well_for_s >= FORGIVEN_AFTER_S else before.ejections + 1
     back_off_s = min(MAX_BACK_OFF_S, BACK_OFF_S * 2 ** (ejections - 1))
     return msgspec.structs.replace(
-        health, ejections=ejections, back_at_s=now_s + back_off_s, timeouts=0, failures=0, absences=0
+        health,
+        ejections=ejections,
+        back_at_s=now_s + back_off_s,
+        timeouts=0,
+        failures=0,
+        absences=0,
+        on_trial=True,
     )

@@ -1,8 +1,14 @@
 """Who an instance is: the part that does not change while it runs."""
 
+from typing import Literal
+
 import msgspec
 
+from router.config.schema import Capabilities
+
 InstanceId = str
+# Where a process is reached: address, port, prefix, TLS. An id may come to mean another process, this may not.
+Process = tuple[str, int, str, bool]
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,19 +31,21 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str | None = None
     ca_file: str | None = None
     pools: tuple[str, ...] = ()
+    dialect: Literal["auto", "llama", "openai", "anthropic"] = "auto"
+    capabilities: Capabilities = Capabilities()
 
     def __repr__(self) -> str:
         """Never the key, and not the URL: a repr ends up in logs."""
         return f"Instance({self.id})"
 
+    @property
+    def process(self) -> Process:
+        """What stays the same when a reload gives it another id, key or pool."""
+        return self.address, self.port, self.prefix, self.tls
+
     def same_process(self, other: "Instance") -> bool:
         """It is reached at the same place in the same way, so what is known of the other holds for it."""
-        return (self.address, self.port, self.prefix, self.tls) == (
-            other.address,
-            other.port,
-            other.prefix,
-            other.tls,
-        )
+        return self.process == other.process
 
     @property
     def origin(self) -> str:
@@ -46,7 +54,11 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What an instance says of itself in /props. None: it did not say. `model`: its alias, or else its file."""
+    """What an instance says of itself in /props. None: it did not say. `model`: its alias, or else its file.
+
+    `messages`: it answers /v1/messages, found by asking once. `thinking`: its template knows of thinking; `switch`: by
+    `enable_thinking`; `effort`: by `reasoning_effort`.
+    """
 
     slots: int
     model: str | None = None
@@ -56,3 +68,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     vision: bool = False
     tools: bool | None = None
     thinking: bool | None = None
+    switch: bool = False
+    effort: bool = False
+    messages: bool | None = None

@@ -21,7 +21,8 @@ MAX_NAME_CHARS = 200
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """The instances that serve one model. `default_max_tokens` None: a request must bring its own.
 
-    `upstream_models`: what an instance calls this model, where that is not what the client calls it.
+    `upstream_models`: what an instance calls this model, where that is not what the client calls it. `pass_tools`: also
+    to a model whose template does not show them.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     instance_ids: tuple[InstanceId, ...]
     upstream_models: Mapping[InstanceId, str] = {}
     default_max_tokens: int | None = None
+    pass_tools: bool = False
 
 
 class Registry(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -107,6 +109,7 @@ def _pool(name: str, model: ModelEntry) -> Pool:
         instance_ids=tuple(entry.instance_id for entry in model.instances),
         upstream_models={entry.instance_id: entry.model for entry in model.instances if entry.model},
         default_max_tokens=model.defaults.max_tokens,
+        pass_tools=model.tools == "pass",
     )
 
 
@@ -125,4 +128,6 @@ def _instance(entry: InstanceEntry) -> Instance:
         slots=entry.slots,
         api_key=entry.api_key,
         ca_file=entry.ca_file,
+        dialect=entry.dialect,
+        capabilities=entry.capabilities,
     )

@@ -13,6 +13,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One instance as it is now. `slots` 0: not known yet, so it takes no call.
 
     `busy`: slots under a lease. `closing`: slots whose call is over for us and may not yet be for the instance.
+    `carried`: how many of both are from before its probation; 0 when it is on none.
     """
 
     instance: Instance
@@ -21,6 +22,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     slots: int
     busy: int = 0
     closing: int = 0
+    carried: int = 0
 
     @property
     def serving(self) -> bool:
@@ -29,10 +31,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def free(self) -> int:
-        """Slots that a new call could have; 0 unless it is serving. On probation it has one."""
+        """Slots that a new call could have; 0 unless it is serving. On probation one, beside those carried into it."""
         if not self.serving:
             return 0
-        slots = 1 if self.health.state is State.PROBATION else self.slots
+        slots = min(self.slots, 1 + self.carried) if self.health.state is State.PROBATION else self.slots
         return max(0, slots - self.busy - self.closing)
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -20,6 +20,16 @@ QUEUE_BUCKETS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60,
 DURATION_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
 _CALL = ("endpoint", "model", "instance")
+
+
+# Types of the Messages API that need the hosted side. A client may write any word there, and a label may not be that.
+KNOWN_BLOCKS = frozenset(
+    [
+        "redacted_thinking", "server_tool_use", "web_search_tool_result", "web_fetch_tool_result",
+        "code_execution_tool_result", "bash_code_execution_tool_result", "text_editor_code_execution_tool_result",
+        "tool_search_tool_result", "container_upload", "mcp_tool_use", "mcp_tool_result", "compaction",
+    ]
+)  # fmt: skip
 
 
 class _Series:
@@ -74,6 +84,14 @@ class Metrics:
             "Tokens by kind: input (computed), cached (taken from the KV cache), output.",
             (*_CALL, "kind"),
         )
+        self.ways = Counter(
+            "llama_router_ways", "Calls by the way they went: native, translated or exact.", ("endpoint", "way")
+        )
+        self.dropped = Counter(
+            "llama_router_dropped_blocks",
+            "Calls with content blocks that no model here knows and that were left out, by their type.",
+            ("type",),
+        )
         self.attempts_failed = Counter(
             "llama_router_attempts_failed", "Attempts that failed on an instance.", ("instance",)
         )
@@ -84,9 +102,12 @@ class Metrics:
         self.loop_lag = Gauge(
             "llama_router_loop_lag_seconds", "How late the event loop was at its last look.", registry=self._registry
         )
+        self.tasks = Gauge(
+            "llama_router_tasks", "Tasks of the event loop: calls, and the loops beside them.", registry=self._registry
+        )
         for metric in (
             self.calls, self.ttft, self.itl, self.queue, self.duration, self.tokens,
-            self.attempts_failed, self.refused, self.loop_failures,
+            self.ways, self.dropped, self.attempts_failed, self.refused, self.loop_failures,
         ):  # fmt: skip
             self._registry.register(metric)
 
@@ -111,6 +132,10 @@ class Metrics:
         series.input.value += max(0, record.input_tokens or 0)
         series.cached.value += max(0, record.cached_tokens or 0)
         series.output.value += max(0, record.output_tokens or 0)
+        if record.way:
+            self.ways.series((record.endpoint, record.way)).inc()
+        for kind in record.dropped:
+            self.dropped.series((kind if kind in KNOWN_BLOCKS else "other",)).inc()
         failed_here = record.outcome == "failed" and record.cause.startswith("upstream_")
         for instance_id in (*record.failed_on, record.instance_id) if failed_here else record.failed_on:
             self.attempts_failed.series((instance_id,)).inc()
@@ -118,6 +143,10 @@ class Metrics:
     def watch(self, view: Callable[[], FleetView], waiting: Callable[[str], int]) -> None:
         """Read the fleet's gauges when somebody scrapes, instead of writing them on every change."""
         self._registry.register(_FleetCollector(view, waiting))
+
+    def watch_log(self, lost: Callable[[], int]) -> None:
+        """Read at each scrape how many lines the log of calls has lost."""
+        self._registry.register(_LogCollector(lost))
 
     def render(self) -> bytes:
         """The text exposition format."""
@@ -154,3 +183,18 @@ class _FleetCollector(Collector):
         for pool in view.registry.pools:
             waiting.add_metric((pool,), self._waiting(pool))
         return (slots, busy, closing, states, waiting)
+
+
+class _LogCollector(Collector):
+    """What the log of calls has lost, since the log itself cannot tell."""
+
+    def __init__(self, lost: Callable[[], int]) -> None:
+        self._lost = lost
+
+    def collect(self) -> Iterable[Metric]:
+        """One counter."""
+        yield CounterMetricFamily(
+            "llama_router_log_lines_lost",
+            "Lines of the log of calls that could not be written: its pipe was full or closed.",
+            value=self._lost(),
+        )

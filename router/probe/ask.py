@@ -1,4 +1,4 @@
-"""One GET on a connection of its own, and nothing left behind however it ends.
+"""One question on a connection of its own, and nothing left behind however it ends.
 
 Not httpx: httpcore 1.0.9 forgets connections whose deadline falls into their opening or closing, and a poll that meets
 a slow instance a thousand times a day would run out of sockets. Whether a fresh connection is accepted is part of the
@@ -64,13 +64,18 @@ class _Answer:
         return Page(status, Event.ANSWERED, b"".join(self.parts), self.restart_mark)
 
 
-async def ask(instance: Instance, path: str, *, tls: ssl.SSLContext | None, deadline_s: float) -> Page:
-    """GET `path` (below the instance's prefix). Never raises for anything that the instance does."""
+async def ask(
+    instance: Instance, path: str, *, tls: ssl.SSLContext | None, deadline_s: float, body: bytes | None = None
+) -> Page:
+    """GET `path` (below the instance's prefix), or POST a JSON `body` there.
+
+    Never raises for anything that the instance does.
+    """
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(deadline_s):
             reader, writer = await asyncio.open_connection(instance.address, instance.port, ssl=tls)
-            writer.write(_head(instance, path))
+            writer.write(_head(instance, path, body) + (body or b""))
             return await _read(reader)
     except TimeoutError:
         return Page(0, Event.TIMED_OUT)
@@ -83,9 +88,11 @@ async def ask(instance: Instance, path: str, *, tls: ssl.SSLContext | None, dead
             writer.transport.abort()
 
 
-def _head(instance: Instance, path: str) -> bytes:
+def _head(instance: Instance, path: str, body: bytes | None) -> bytes:
     key = f"authorization: Bearer {instance.api_key}\r\n" if instance.api_key else ""
-    where = f"GET {instance.prefix}{path} HTTP/1.1\r\nhost: {instance.authority}\r\n"
+    if body is not None:
+        key += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    where = f"{'GET' if body is None else 'POST'} {instance.prefix}{path} HTTP/1.1\r\nhost: {instance.authority}\r\n"
     return f"{where}{key}connection: close\r\n\r\n".encode()
 
 

@@ -40,6 +40,8 @@ class Looker:
                 return Event.ANSWERED
             case 503:
                 return Event.LOADING
+            case status if status < 500 and self._instance.dialect in {"openai", "anthropic"}:
+                return Event.ANSWERED  # hosted ones have no such path, and whoever says so is there
             case _:
                 return Event.BROKE
 
@@ -47,6 +49,20 @@ class Looker:
         """The answer, and what it says of itself."""
         page = await self._get("/props")
         return page, read_props(page.body) if page.status == 200 else None
+
+    async def has_messages(self) -> bool | None:
+        """Whether it has /v1/messages; None: it did not say. Never ask a sleeping server: it would wake up.
+
+        Any answer but 404 is a yes: an empty request is refused in many ways, and by none that lacks the route.
+        """
+        page = await ask(
+            self._instance,
+            "/v1/messages/count_tokens",
+            tls=self._tls,
+            deadline_s=self._rules.deadline_s,
+            body=b"{}",
+        )
+        return None if page.status in {0, 503} else page.status != 404
 
     async def pulse(self) -> Felt:
         """What is going on in it: /metrics where it is on, else /slots.

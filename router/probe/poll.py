@@ -7,58 +7,74 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
 
 from router.clock import monotonic_s
 from router.config.schema import PollRules
 from router.errors import RouterError, UpstreamTimedOut
 from router.fleet.fleet import Fleet
 from router.fleet.health import Event, State
-from router.fleet.instance import Instance, InstanceId
+from router.fleet.instance import Facts, Instance, Process
+from router.fleet.view import Row
 from router.observe.supervise import Supervisor
-from router.probe.look import Felt, Looker
+from router.probe.look import Looker
+from router.probe.settle import Settler
 from router.probe.stuck import StuckWatch
 
 _log = logging.getLogger("llama_router")
 
-Died = Callable[[InstanceId, Callable[[], RouterError]], None]
-
 # After a look that ran out of time the next one comes at once: two make a dead instance, and calls are waiting.
 AGAIN_S = 0.1
 SILENT_IS_DEAD = 2
-# While slots are closing the instance is asked this often whether they are free.
-CLOSING_EVERY_S = 0.15
+
+
+class Runs(Protocol):
+    """The calls under way by the process at which they run, also at one that a reload has taken away."""
+
+    def at(self, instance: Instance) -> bool:
+        """Calls run there."""
+
+    def heard_s(self, instance: Instance) -> float:
+        """When an answer last brought something from there; 0 when none did."""
+
+    def instance_died(self, instance: Instance, error: Callable[[], RouterError], *, begun: bool = False) -> None:
+        """End the calls there that have shown nothing yet; `begun`: the others too."""
+
+
+class _Watch:
+    """What the loop over one process knows of it. Its loop ends when another takes its place."""
+
+    __slots__ = ("instance", "looker", "messages", "said", "silent", "stuck", "wake")
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.looker: Looker | None = None
+        self.messages: bool | None = None  # it has /v1/messages; None: not asked yet
+        self.stuck = StuckWatch()
+        self.wake = asyncio.Event()
+        self.silent = 0
+        self.said = ""
 
 
 class Poll:
-    """One supervised loop per instance."""
+    """One supervised loop per process."""
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        rules: PollRules,
-        *,
-        changed: Callable[[], None],
-        died: Died,
-        runs_at: Callable[[InstanceId], bool],
-    ) -> None:
-        """`changed` is called after every change of the fleet; `died` when an instance goes out.
-
-        `runs_at`: whether calls of ours run at an instance, also at one that a reload has taken away.
-        """
-        self._runs_at = runs_at
+    def __init__(self, fleet: Fleet, rules: PollRules, *, changed: Callable[[], None], runs: Runs) -> None:
+        """`changed` is called after every change of the fleet; `runs` is told of instances that go out."""
+        self._runs = runs
         self._fleet = fleet
         self._rules = rules
         self._changed = changed
-        self._died = died
         self._supervisor: Supervisor | None = None
-        self._started: dict[InstanceId, Instance] = {}
+        self._watches: dict[Process, _Watch] = {}
+        self._settling: set[Process] = set()
+        self._settler = Settler(fleet, looker=self._looker, changed=changed)
         self._numbers = itertools.count(1)
-        self._wake: dict[InstanceId, asyncio.Event] = {}
-        self._said: dict[InstanceId, str] = {}
-        self._lookers: dict[InstanceId, Looker] = {}
 
     def __repr__(self) -> str:
-        return f"Poll[{len(self._wake)} instances, every {self._rules.every_s:g} s]"
+        return f"Poll[{len(self._watches)} instances, every {self._rules.every_s:g} s]"
 
     def start(self, supervisor: Supervisor) -> None:
         """Look at every instance of the fleet from now on."""
@@ -66,152 +82,172 @@ class Poll:
         for row in self._fleet.view.rows.values():
             self._start(row.instance)
 
-    def adopt(self, rules: PollRules, gone: list[InstanceId]) -> None:
-        """Follow a reload: begin with what is new or is reached in another way; let go of what is gone.
+    def adopt(self, rules: PollRules) -> None:
+        """Follow a reload: begin with what is new or is to be asked in another way; let go of what is gone.
 
-        A loop whose instance is gone goes on while calls run there: nobody else would notice that it has died.
+        A loop whose process is gone goes on while calls run there: nobody else would notice that it has died.
         """
         everybody = rules != self._rules
         self._rules = rules
-        for id_ in gone:
-            self._started.pop(id_, None)
-            self.suspect(id_)
-        for id_, row in self._fleet.view.rows.items():
-            if everybody or self._started.get(id_) != row.instance:
+        for watch in self._watches.values():
+            row = self._row(watch.instance)
+            if row is None or row.health.state is State.UNKNOWN:
+                watch.wake.set()
+        for row in self._fleet.view.rows.values():
+            known = self._watches.get(row.instance.process)
+            if everybody or known is None or known.instance != row.instance:
                 self._start(row.instance)
+            if row.closing:
+                self.closing(row.instance)
 
-    def suspect(self, instance_id: InstanceId) -> None:
-        """Look at an instance now: a call has seen something odd."""
-        if event := self._wake.get(instance_id):
-            event.set()
+    def suspect(self, instance: Instance) -> None:
+        """Look at a process now: a call has seen something odd."""
+        if watch := self._watches.get(instance.process):
+            watch.wake.set()
 
-    def observe(self, instance_id: InstanceId, event: Event) -> None:
-        """Tell the fleet what was seen, by a look or by a call, and the others if that changed anything."""
-        before, after = self._fleet.observe(instance_id, event, monotonic_s())
+    def observe(self, instance: Instance, event: Event) -> None:
+        """Tell the fleet what was seen, by a look or by a call, and the others if that changed anything.
+
+        What was seen of a process that is not ours any more changes nothing, whoever has its id now.
+        """
+        id_ = self._fleet.id_of(instance)
+        if id_ is None:
+            return
+        before, after = self._fleet.observe(id_, event, monotonic_s())
         if before is after:
             return
-        _log.info("instance %s: %s -> %s (%s)", instance_id, before.value, after.value, event.value)
+        _log.info("instance %s: %s -> %s (%s)", id_, before.value, after.value, event.value)
         if after is State.EJECTED:
-            self._tell_dead(instance_id)
+            self._tell(instance, "stopped answering")
         self._changed()
 
-    def closing(self, instance_id: InstanceId) -> None:
-        """Watch an instance until none of its slots is closing any more."""
-        name = f"closing {instance_id}"
-        if self._supervisor is not None and not self._supervisor.running(name):
-            self._supervisor.start(name, lambda: self._settle(instance_id), kind="closing")
+    def closing(self, instance: Instance) -> None:
+        """Watch a process until none of its slots is closing any more."""
+        process = instance.process
+        if self._supervisor is not None and process not in self._settling:
+            self._settling.add(process)
+            name = f"closing {instance.id} #{next(self._numbers)}"
+            self._supervisor.start(name, lambda: self._settle(instance), kind="closing")
 
     # ------------------------------------------------------------ the loops
 
     def _start(self, instance: Instance) -> None:
         if self._supervisor is None:
             return
-        self._started[instance.id] = instance
-        self._wake[instance.id] = asyncio.Event()
-        self._supervisor.start(f"poll {instance.id} #{next(self._numbers)}", lambda: self._watch(instance), kind="poll")
+        watch = self._watches[instance.process] = _Watch(instance)
+        self._supervisor.start(f"poll {instance.id} #{next(self._numbers)}", lambda: self._keep(watch), kind="poll")
 
-    def _is_over(self, instance: Instance) -> bool:
-        """Another loop looks at it now, or it is gone and nothing of ours runs there."""
-        now = self._started.get(instance.id)
-        if now is None or not now.same_process(instance):
-            return not self._runs_at(instance.id)
-        return now is not instance
+    def _is_mine(self, watch: _Watch) -> bool:
+        """No other loop has taken its place."""
+        return self._watches.get(watch.instance.process) is watch
 
-    async def _watch(self, instance: Instance) -> None:
-        looker = Looker(instance, self._rules)
-        self._lookers.setdefault(instance.id, looker)
-        stuck = StuckWatch()
-        silent = 0
+    async def _keep(self, watch: _Watch) -> None:
+        watch.looker = looker = Looker(watch.instance, self._rules)
+        while self._is_mine(watch):
+            if self._row(watch.instance) is None and not self._runs.at(watch.instance):
+                del self._watches[watch.instance.process]
+                return
+            watch.wake.clear()
+            event = await self._look(watch, looker)
+            await self._pause(watch, AGAIN_S if event is Event.TIMED_OUT else self._rules.every_s)
+
+    async def _pause(self, watch: _Watch, pause_s: float) -> None:
         try:
-            while not self._is_over(instance):
-                ours = self._started.get(instance.id) is instance
-                if ours:
-                    self._lookers[instance.id] = looker
-                    self._wake[instance.id].clear()
-                event = await self._look(looker, instance, stuck)
-                silent = silent + 1 if event in {Event.TIMED_OUT, Event.REFUSED} else 0
-                self._mourn(instance.id, event, silent)
-                await self._pause(instance.id if ours else None, AGAIN_S if event is Event.TIMED_OUT else None)
-        finally:
-            if self._lookers.get(instance.id) is looker:
-                del self._lookers[instance.id]
-
-    async def _pause(self, instance_id: InstanceId | None, pause_s: float | None) -> None:
-        try:
-            async with asyncio.timeout(self._rules.every_s if pause_s is None else pause_s):
-                if instance_id is None:
-                    await asyncio.sleep(self._rules.every_s)
-                else:
-                    await self._wake[instance_id].wait()
+            async with asyncio.timeout(pause_s):
+                await watch.wake.wait()
         except TimeoutError:
             pass
 
-    def _mourn(self, instance_id: InstanceId, event: Event, silent: int) -> None:
-        """End what waits at a dead instance that takes no calls anyway, and so changes no state by dying."""
-        row = self._fleet.view.rows.get(instance_id)
-        if (row is None or row.health.state is State.DRAINING) and (event is Event.REFUSED or silent >= SILENT_IS_DEAD):
-            self._tell_dead(instance_id)
-
-    def _tell_dead(self, instance_id: InstanceId) -> None:
-        self._died(
-            instance_id,
-            lambda: UpstreamTimedOut(f"instance {instance_id} stopped answering", instance_id=instance_id),
-        )
-
-    async def _look(self, looker: Looker, instance: Instance, stuck: StuckWatch) -> Event:
+    async def _look(self, watch: _Watch, looker: Looker) -> Event:
         event = await looker.health()
         if event is Event.ANSWERED:
-            event = await self._facts(looker, instance)
-        if self._started.get(instance.id) is not instance:
-            return event  # what is called by this id now is another process, or nothing
-        self.observe(instance.id, event)
-        row = self._fleet.view.rows.get(instance.id)
-        if row is None or not row.busy:
-            stuck.rest()
+            event = await self._facts(watch, looker)
+        if not self._is_mine(watch):
+            return event
+        if event is Event.REFUSED:
+            watch.messages = None  # another build may come up there
+        self.observe(watch.instance, event)
+        self._mourn(watch, event)
+        if not self._runs.at(watch.instance):
+            watch.stuck.rest()
         elif event is Event.ANSWERED:
-            felt = await looker.pulse()
-            if felt.pulse is not None and stuck.look(felt.pulse, monotonic_s()):
-                _log.warning("instance %s: slots are busy and nothing is decoded", instance.id)
-                self.observe(instance.id, Event.STUCK)
+            await self._feel(watch, looker)
         return event
 
-    async def _facts(self, looker: Looker, instance: Instance) -> Event:
+    async def _facts(self, watch: _Watch, looker: Looker) -> Event:
         """Read /props; what it says of the model decides what kind of well it is."""
         page, facts = await looker.props()
-        if self._started.get(instance.id) is not instance:
-            return Event.ANSWERED
+        row = self._row(watch.instance)
+        if row is None or not self._is_mine(watch):
+            return Event.ANSWERED if page.status else page.event
         if facts is not None:
-            self._said.pop(instance.id, None)
-            return self._fleet.learn(instance.id, facts)
+            watch.said = ""
+            await self._ask_once(watch, looker, facts)
+            if (now := self._row(watch.instance)) is None:
+                return Event.ANSWERED
+            return self._fleet.learn(now.instance.id, msgspec.structs.replace(facts, messages=watch.messages))
         if page.status == 0:
             return page.event
-        row = self._fleet.view.rows.get(instance.id)
-        if row is not None and row.slots:
+        if row.slots:
             return Event.ANSWERED
         if page.status in {401, 403}:
-            self._say(instance.id, "wants a key for /props: set its api_key in the registry")
+            self._say(watch, "wants a key for /props: set its api_key in the registry")
         else:
-            self._say(instance.id, "does not say how many slots it has: set slots in the registry")
+            self._say(watch, "does not say how many slots it has: set slots in the registry")
         return Event.BROKE
 
-    def _say(self, instance_id: InstanceId, what: str) -> None:
-        """Warn once, not at every look."""
-        if self._said.get(instance_id) != what:
-            self._said[instance_id] = what
-            _log.warning("instance %s %s", instance_id, what)
+    async def _ask_once(self, watch: _Watch, looker: Looker, facts: Facts) -> None:
+        """Find out at first sight whether it has /v1/messages, unless the registry says so."""
+        said = watch.instance.capabilities.messages is not None or watch.instance.dialect not in {"auto", "llama"}
+        if watch.messages is None and not said and not facts.sleeping:
+            watch.messages = await looker.has_messages()
 
-    async def _settle(self, instance_id: InstanceId) -> None:
-        while True:
-            await asyncio.sleep(CLOSING_EVERY_S)
-            row = self._fleet.view.rows.get(instance_id)
-            if row is None or not row.closing:
-                return
-            looker = self._lookers.get(instance_id)
-            asleep = row.health.state is State.SLEEPING
-            asked = self._fleet.asking(instance_id, monotonic_s())
-            felt = await looker.pulse() if looker is not None and not asleep else Felt(mute=asleep)
-            processing = felt.pulse.calls if felt.pulse is not None else None
-            if self._fleet.settle_closing(
-                instance_id, monotonic_s(), asked=asked, processing=processing, mute=felt.mute
-            ):
-                self._changed()
+    def _say(self, watch: _Watch, what: str) -> None:
+        """Warn once, not at every look."""
+        if watch.said != what:
+            watch.said = what
+            _log.warning("instance %s %s", watch.instance.id, what)
+
+    # ------------------------------------------------------------ what ends calls
+
+    def _mourn(self, watch: _Watch, event: Event) -> None:
+        """End what waits at a dead process that takes no calls anyway, and so changes no state by dying."""
+        watch.silent = watch.silent + 1 if event in {Event.TIMED_OUT, Event.REFUSED} else 0
+        row = self._row(watch.instance)
+        dead = event is Event.REFUSED or watch.silent >= SILENT_IS_DEAD
+        if dead and (row is None or row.health.state is State.DRAINING):
+            self._tell(watch.instance, "stopped answering")
+
+    async def _feel(self, watch: _Watch, looker: Looker) -> None:
+        """See that it works; where it does not, no call there will end by itself, begun or not."""
+        felt = await looker.pulse()
+        if felt.mute or not self._is_mine(watch):
+            return
+        if felt.pulse is None:  # older builds answer between two batches: tokens show that there are some
+            watch.stuck.moved(self._runs.heard_s(watch.instance))
+        if watch.stuck.look(felt.pulse, monotonic_s()):
+            watch.stuck.rest()  # the last of its pool stays in, and a call that comes to it has its own time
+            _log.warning("instance %s: slots are busy and nothing is decoded", watch.instance.id)
+            self._tell(watch.instance, "is stuck: it is busy and decodes nothing", begun=True)
+            self.observe(watch.instance, Event.STUCK)
+
+    def _tell(self, instance: Instance, what: str, *, begun: bool = False) -> None:
+        def error() -> RouterError:
+            return UpstreamTimedOut(f"instance {instance.id} {what}", instance_id=instance.id)
+
+        self._runs.instance_died(instance, error, begun=begun)
+
+    # ------------------------------------------------------------ closing slots
+
+    async def _settle(self, instance: Instance) -> None:
+        await self._settler.settle(instance)
+        self._settling.discard(instance.process)
+
+    def _looker(self, instance: Instance) -> Looker | None:
+        watch = self._watches.get(instance.process)
+        return watch.looker if watch is not None else None
+
+    def _row(self, instance: Instance) -> Row | None:
+        """The row of this process as it is called now; None when it is not ours any more."""
+        id_ = self._fleet.id_of(instance)
+        return self._fleet.view.rows[id_] if id_ is not None else None

@@ -12,6 +12,7 @@ class _Modalities(msgspec.Struct, frozen=True):
 
 class _Caps(msgspec.Struct, frozen=True):
     supports_tools: bool | None = None
+    supports_reasoning_effort: bool | None = None
 
 
 class _Generation(msgspec.Struct, frozen=True):
@@ -52,4 +53,6 @@ def read_props(body: bytes) -> Facts | None:
         vision=bool(props.modalities and props.modalities.vision),
         tools=caps.supports_tools if caps else None,
         thinking="enable_thinking" in template or "reasoning_content" in template if template else None,
+        switch="enable_thinking" in template,
+        effort=bool(caps and caps.supports_reasoning_effort) or "reasoning_effort" in template,
     )

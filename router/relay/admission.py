@@ -5,10 +5,12 @@ slot is never promised twice.
 """
 
 import asyncio
+import math
 
 import msgspec
 
-from router.admit.desk import Desk, Held, Rejected, Start, Ticket
+from router.admit.desk import Desk, Held, Rejected, Start
+from router.admit.ticket import Ticket
 from router.balance.policy import Decision
 from router.clock import monotonic_s
 from router.errors import ClientGone, NoInstance, Overloaded, RouterError
@@ -114,7 +116,9 @@ class Admission:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Grant] = loop.create_future()
         self._waiting[ticket.number] = future
-        if self._timer is None:
+        # It may be held behind calls that leave out the very instance which has a slot free; it need not wait for that.
+        self.ask()
+        if self._timer is None and not future.done():
             self._timer = loop.call_later(TICK_S, self._tick)
         try:
             return await future
@@ -145,7 +149,7 @@ class Admission:
     def _refusal(self, rejected: Rejected) -> RouterError:
         ticket, after_s = rejected.ticket, retry_after_s(rejected.wait_s)
         pool = ticket.call.pool
-        patience_s = ticket.deadline_s - ticket.arrived_s
+        patience = _seconds(ticket.patience_s)
         match rejected.reason:
             case "queue_full":
                 # Room to wait comes with the next call that is over, which is one slot's turn away.
@@ -162,16 +166,25 @@ class Admission:
                 )
             case "too_long":
                 wait = f"{rejected.wait_s or 0.0:.0f} s"
+                left = f"the {patience} that this call has left" if ticket.call.excluded else patience
                 return Overloaded(
-                    f"every slot of {pool} is taken; the wait would be about {wait}, more than {patience_s:g} s",
+                    f"every slot of {pool} is taken; the wait would be about {wait}, more than {left}",
                     retry_after_s=after_s,
                 )
             case "deadline":
-                return Overloaded(f"no slot of {pool} came free within {patience_s:g} s", retry_after_s=after_s)
+                words = f"no slot of {pool} came free within {patience}"
+                if ticket.call.excluded:
+                    words = f"an instance failed this call, and {words}, which is what was left of its wait"
+                return Overloaded(words, retry_after_s=after_s)
             case "all_failed":
                 return NoInstance(f"every instance of {pool} that could serve this call has failed it", retry_after_s=5)
             case "no_instance":
                 return NoInstance(f"no instance of {pool} is serving at present", retry_after_s=5)
+
+
+def _seconds(time_s: float) -> str:
+    """For a sentence that says `within`, so never more than the truth."""
+    return f"{math.floor(time_s * 100 + 1e-4) / 100:g} s" if time_s < 10.0 else f"{math.floor(time_s + 1e-6)} s"
 
 
 def predict(hold_times: HoldTimes, pool: str, ahead: int, view: FleetView) -> float | None:

@@ -24,8 +24,8 @@ from router.fleet.instance import Instance
 from router.relay.pool import ConnectionPool
 from router.relay.send import ClientStream, Header
 from router.relay.upstream import UpstreamConnection
+from router.translate.answer import AnswerStream
 from router.translate.faults import read_fault, to_error
-from router.translate.repair import NativeStream
 from router.wire.sse import EventTooLarge
 
 MAX_PLAIN_BYTES = 64 * 1024 * 1024
@@ -66,6 +66,7 @@ class Attempt:
         self._phase: Phase = "head"
         self._done: asyncio.Future[Answer | None] | None = None
         self._abandoned: RouterError | None = None
+        self._connecting: asyncio.Timeout | None = None
         self._connection: UpstreamConnection | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._last_byte_s = 0.0
@@ -75,7 +76,7 @@ class Attempt:
         self._size_bytes = 0
         self._untouched = False
         self._paused = False
-        self._stream: NativeStream | None = None
+        self._stream: AnswerStream | None = None
         self._client: ClientStream | None = None
         self._begin_with: tuple[list[Header], bytes] = ([], b"")
 
@@ -84,7 +85,7 @@ class Attempt:
 
     # ------------------------------------------------------------ what the exchange calls
 
-    def into(self, stream: NativeStream, client: ClientStream, headers: list[Header], told_late: bytes) -> "Attempt":
+    def into(self, stream: AnswerStream, client: ClientStream, headers: list[Header], told_late: bytes) -> "Attempt":
         """Let a streamed answer flow through `stream` to `client`; see ClientStream.begin for the last two."""
         self._stream = stream
         self._client = client
@@ -103,14 +104,14 @@ class Attempt:
         try:
             connection = pool.take()
             reused = connection is not None
-            connection = connection or await pool.connect()
+            connection = connection or await self._connect(pool)
             try:
                 return await self._on(connection, head, body)
             except UpstreamBroke:
                 if not (reused and self._untouched):
                     raise
             # The instance closed the idle connection just as we wrote on it: once more, on a fresh one.
-            return await self._on(await pool.connect(), head, body)
+            return await self._on(await self._connect(pool), head, body)
         finally:
             self._phase = "over"
             if self._timer is not None:
@@ -118,7 +119,10 @@ class Attempt:
 
     def abandon(self, error: RouterError) -> None:
         """End it from outside: the client has gone, or the instance was found dead. Upstream is closed at once."""
-        self._abandoned = error
+        if self._abandoned is None:
+            self._abandoned = error
+            if self._connecting is not None:
+                self._connecting.reschedule(asyncio.get_running_loop().time())
         self._finish(None if self._whole else error)
 
     @property
@@ -127,6 +131,21 @@ class Attempt:
         return self._stream is None
 
     # ------------------------------------------------------------ one connection
+
+    async def _connect(self, pool: ConnectionPool) -> UpstreamConnection:
+        """Open a connection, unless the attempt is abandoned first: to a host that is gone it takes seconds."""
+        if self._abandoned is not None:
+            raise self._abandoned
+        try:
+            # A timeout without a time: to let it pass now is a way to end this wait from outside, without a task.
+            async with asyncio.timeout(None) as self._connecting:
+                return await pool.connect()
+        except TimeoutError:
+            if self._abandoned is None:
+                raise
+            raise self._abandoned from None
+        finally:
+            self._connecting = None
 
     async def _on(self, connection: UpstreamConnection, head: bytes, body: bytes) -> Answer | None:
         if self._abandoned is not None:
@@ -200,7 +219,8 @@ class Attempt:
         if self._phase == "over":
             return
         if self._phase == "stream":
-            self._finish(None if self._whole else self._broke("ended the stream in the middle"))
+            self._last_words()
+            self._finish(None if self._whole else self._stream_error or self._broke("ended the stream in the middle"))
             return
         body = b"".join(self._parts)
         if self._status == 200 and self._stream is None:
@@ -215,6 +235,8 @@ class Attempt:
         """The connection is gone."""
         self._connection = None
         self._untouched = untouched
+        if self._phase == "stream":
+            self._last_words()
         self._finish(None if self._whole else error)
 
     # ------------------------------------------------------------ streaming
@@ -231,16 +253,33 @@ class Attempt:
             self._finish(self._broke("sent an event that cannot be read"))
             return
         if out:
-            if self.first_event_s is None:
-                self.first_event_s = now_s
-                self.on_committed()
-                client.begin(*self._begin_with)
-            self.last_event_s = now_s
-            client.write(out)
+            self._say(client, out, now_s)
         if stream.error is not None:
             self._finish(stream.error)
         elif stream.ended:
             self._last_event()
+
+    def _last_words(self) -> None:
+        """The body is over: some servers say the end of an answer only so."""
+        if self._stream is None or self._client is None or self._whole or self._stream.error is not None:
+            return
+        out = self._stream.finish()
+        if self._stream.ended:
+            self._say(self._client, out, monotonic_s())
+            self._client.end()
+
+    def _say(self, client: ClientStream, out: bytes, now_s: float) -> None:
+        """Pass events on; the first ones commit this attempt."""
+        if self.first_event_s is None:
+            self.first_event_s = now_s
+            self.on_committed()
+            client.begin(*self._begin_with)
+        self.last_event_s = now_s
+        client.write(out)
+
+    @property
+    def _stream_error(self) -> RouterError | None:
+        return self._stream.error if self._stream is not None else None
 
     def _last_event(self) -> None:
         """The answer is whole at message_stop, whatever becomes of the connection; its last chunk frees that."""
@@ -292,6 +331,8 @@ class Attempt:
         if monotonic_s() < self._due_s() - 0.001:
             self._arm()
             return
+        if self._phase == "stream" and self._due_s() < self._ends_s:
+            self._last_words()  # it may be whole but for its usage and the end of its body
         if self._whole:
             if self._connection is not None:
                 self._connection.abandon()

@@ -6,45 +6,64 @@ import msgspec
 
 from router.admit.retries import RetryBudget
 from router.config.schema import Deadlines
+from router.config.units import size_words
 from router.errors import RateLimited, RouterError, ShuttingDown
 from router.fleet.fleet import Fleet
 from router.fleet.health import Event
-from router.fleet.instance import InstanceId
+from router.fleet.instance import Instance, Process
 from router.fleet.load import TokenSizes
 from router.relay.admission import Admission
 from router.relay.attempt import Attempt
+from router.relay.counted import Counted
 from router.relay.pool import Pools
+from router.relay.skills import Skills
+from router.relay.voice import Telling
 from router.wire.record import CallRecord
 
 
 class Running:
-    """The attempts under way at each instance, so that those that wait for a first byte are told of its death."""
+    """The attempts under way at each process, so that those that wait for a first byte are told of its death.
+
+    By process, not by id: a reload may give the id to another one, and what runs at the old one goes on there.
+    """
 
     def __init__(self) -> None:
-        self._attempts: dict[InstanceId, set[Attempt]] = {}
+        self._attempts: dict[Process, set[Attempt]] = {}
 
     def __repr__(self) -> str:
-        return f"Running[{', '.join(f'{id_} {len(some)}' for id_, some in self._attempts.items() if some)}]"
+        return (
+            f"Running[{', '.join(f'{next(iter(some)).instance.id} {len(some)}' for some in self._attempts.values())}]"
+        )
 
     def add(self, attempt: Attempt) -> None:
         """An attempt begins."""
-        self._attempts.setdefault(attempt.instance.id, set()).add(attempt)
+        self._attempts.setdefault(attempt.instance.process, set()).add(attempt)
 
     def remove(self, attempt: Attempt) -> None:
         """It is over."""
-        self._attempts[attempt.instance.id].discard(attempt)
+        process = attempt.instance.process
+        some = self._attempts[process]
+        some.discard(attempt)
+        if not some:
+            del self._attempts[process]
 
-    def at(self, instance_id: InstanceId) -> bool:
+    def at(self, instance: Instance) -> bool:
         """Attempts are under way there."""
-        return bool(self._attempts.get(instance_id))
+        return instance.process in self._attempts
 
-    def instance_died(self, instance_id: InstanceId, error: Callable[[], RouterError]) -> None:
+    def heard_s(self, instance: Instance) -> float:
+        """When a stream last brought an event from there; 0 when none of those under way has."""
+        some = self._attempts.get(instance.process, ())
+        return max((attempt.last_event_s or 0.0 for attempt in some), default=0.0)
+
+    def instance_died(self, instance: Instance, error: Callable[[], RouterError], *, begun: bool = False) -> None:
         """End the calls there that have shown nothing yet: they can be served elsewhere.
 
-        Plain ones would never end by themselves. A stream that has begun goes on: its own deadline judges it.
+        Plain ones would never end by themselves. A stream that has begun goes on, and its own deadline judges it,
+        unless `begun` says that it will never end: the comments of a stuck instance are bytes too.
         """
-        for attempt in list(self._attempts.get(instance_id, ())):
-            if attempt.first_event_s is None:
+        for attempt in list(self._attempts.get(instance.process, ())):
+            if begun or attempt.first_event_s is None:
                 attempt.abandon(error())
 
 
@@ -68,8 +87,8 @@ class Weights:
         total = self._bytes.get(key_id, 0) + size_bytes
         if total > self.max_bytes:
             raise RateLimited(
-                f"this key has {total - size_bytes} bytes of requests under way, and {self.max_bytes} are allowed; "
-                "wait until some are answered",
+                f"this key has {size_words(total - size_bytes)} of requests under way, and "
+                f"{size_words(self.max_bytes)} are allowed; wait until some are answered",
                 retry_after_s=5,
             )
         self._bytes[key_id] = total
@@ -117,14 +136,6 @@ class Calls:
             stop(ShuttingDown("the router was shut down before this answer was whole", retry_after_s=5))
 
 
-class Telling(msgspec.Struct, frozen=True):
-    """How an error is told to a client: status, the envelope's type, the sentence."""
-
-    status: int
-    type: str
-    message: str
-
-
 class Settings(msgspec.Struct, frozen=True):
     """What a reload may change for the calls that come after it."""
 
@@ -135,7 +146,8 @@ class Settings(msgspec.Struct, frozen=True):
 class Corridor(msgspec.Struct, kw_only=True):
     """`record` takes each call's record when it is over; `observe` takes what a call learnt about an instance.
 
-    `suspect` has the poll look at an instance at once, `closing` has it watch for a slot to come free; `tell` is
+    `suspect` has the poll look at an instance at once, `closing` has it watch for a slot to come free; these three mean
+    the process of the Instance that the call was sent to, whatever a reload has done to its id. `tell` is
     `edge.rescue`'s table, for errors inside a stream. Only `settings` is ever replaced.
     """
 
@@ -144,12 +156,14 @@ class Corridor(msgspec.Struct, kw_only=True):
     retries: RetryBudget
     token_sizes: TokenSizes
     pools: Pools
+    skills: Skills
+    counted: Counted
     running: Running
     calls: Calls
     weights: Weights
     settings: Settings
     record: Callable[[CallRecord], None]
-    observe: Callable[[InstanceId, Event], None]
-    suspect: Callable[[InstanceId], None]
-    closing: Callable[[InstanceId], None]
+    observe: Callable[[Instance, Event], None]
+    suspect: Callable[[Instance], None]
+    closing: Callable[[Instance], None]
     tell: Callable[[RouterError], Telling]

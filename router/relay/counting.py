@@ -6,53 +6,58 @@ llama-server counts on its HTTP threads, at once, even when every slot is busy; 
 from router.balance.affinity import affinity
 from router.balance.policy import Call, choose, word
 from router.clock import monotonic_s
-from router.errors import NoInstance, UpstreamFailed
+from router.errors import NoInstance, NotSupported, UpstreamAnswered, UpstreamFailed
 from router.fleet.instance import Instance
 from router.fleet.registry import Pool
-from router.relay.attempt import Answer
-from router.relay.exchange import COUNT_PATH, MAX_ATTEMPTS, Exchange, session_of
-from router.relay.headers import for_client
-from router.relay.outgoing import Outgoing
-from router.translate.repair import Usage
-from router.wire.anthropic import MessagesHead
+from router.relay.exchange import MAX_ATTEMPTS, Exchange, session_of
+from router.translate.answer import Usage
+from router.translate.plan import MessagesRequest, Request
+from router.wire.anthropic import decode_messages
 
 
 class CountTokens(Exchange):
     """One count_tokens call."""
 
     endpoint = "count_tokens"
-    path = COUNT_PATH
 
     __slots__ = ()
 
-    async def _serve(self, head: MessagesHead, pool: Pool, outgoing: Outgoing) -> None:
+    def _read(self, body: bytes) -> Request:
+        return MessagesRequest(decode_messages(body), body)
+
+    async def _serve(self, request: Request, pool: Pool) -> None:
         """Ask the instance that the conversation leans to, then the others, until one has counted."""
         self._link.watch(on_gone=self._on_gone)
-        call = Call(pool=pool.name, affinity=affinity(pool.name, session_of(self._link.headers), head))
-        decision = choose(call, self._corridor.fleet.view)
+        leaning = affinity(pool.name, session_of(self._link.headers), *request.opening)
+        view = self._corridor.fleet.view
+        decision = choose(Call(pool=pool.name, affinity=leaning), view)
         if not decision.ranking:
             raise NoInstance(f"no instance of {pool.name} is serving at present", retry_after_s=5)
         last_error: UpstreamFailed | None = None
         for candidate in decision.ranking[:MAX_ATTEMPTS]:
-            instance = self._corridor.fleet.view.rows[candidate.instance_id].instance
-            self._notes.granted(monotonic_s(), instance.id, word(decision.verdict))
+            row = view.rows[candidate.instance_id]
+            self._notes.granted(monotonic_s(), row.instance.id, word(decision.verdict))
             try:
-                answer, tokens = await self._count_on(instance, pool, outgoing)
+                tokens = await self._count_on(row, pool, request)
             except UpstreamFailed as error:
+                if isinstance(error, UpstreamAnswered) and error.status in {404, 501}:
+                    continue  # it has no such route, which is no failure
+                last_error = error
                 self._learn(error)
                 if not error.retryable:
                     raise
-                last_error = error
-                self._notes.failed_on = (*self._notes.failed_on, instance.id)
+                self._notes.failed_on = (*self._notes.failed_on, row.instance.id)
             else:
-                self._tell(answer, tokens, instance)
+                self._tell(tokens or 0, row.instance)
                 return
-        if last_error is not None:
-            raise last_error
+        raise last_error or NotSupported(f"the instances of {pool.name} cannot count tokens")
 
-    def _tell(self, answer: Answer, tokens: int, instance: Instance) -> None:
+    def _tell(self, tokens: int, instance: Instance) -> None:
         body = b'{"input_tokens":%d}' % tokens
         self._notes.answered(monotonic_s(), len(body), Usage(input_tokens=tokens), "")
-        request_id = (b"request-id", self._link.request_id.encode())
-        about = (b"x-router-instance", instance.id.encode())
-        self._link.respond(200, (*for_client(answer.headers), request_id, about), body)
+        headers = (
+            (b"content-type", b"application/json"),
+            (b"request-id", self._link.request_id.encode()),
+            (b"x-router-instance", instance.id.encode()),
+        )
+        self._link.respond(200, headers, body)

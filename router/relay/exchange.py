@@ -1,15 +1,16 @@
 """The life of one call, from its last body byte to its end. What is acquired here is released here, on every path."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from router.admit.desk import Ticket
+from router.admit.ticket import Ticket
 from router.balance.affinity import Session
 from router.clock import monotonic_s
 from router.errors import (
     ClientGone,
+    RequestInvalid,
     RouterError,
     UpstreamAnswered,
     UpstreamBroke,
@@ -18,24 +19,27 @@ from router.errors import (
     UpstreamUnreachable,
 )
 from router.fleet.health import Event
-from router.fleet.instance import Instance
+from router.fleet.instance import Instance, InstanceId
 from router.fleet.registry import Pool
-from router.relay.attempt import Answer, Attempt
+from router.fleet.view import Row
+from router.relay.attempt import Attempt
 from router.relay.corridor import Corridor
 from router.relay.headers import Header
 from router.relay.notes import Notes
 from router.relay.outgoing import Outgoing
 from router.relay.send import ClientStream, Link
-from router.translate.repair import with_model
-from router.wire.anthropic import MessagesHead, decode_messages
+from router.relay.voice import MESSAGES_VOICE, Telling, Voice
+from router.translate.plan import Count, Request
 from router.wire.reading import read
 
 MAX_ATTEMPTS = 3
-COUNT_PATH = b"/v1/messages/count_tokens"
 
 
 class _Count(msgspec.Struct, frozen=True):
-    input_tokens: int
+    """llama-server's word and vLLM's."""
+
+    input_tokens: int | None = None
+    count: int | None = None
 
 
 _count = msgspec.json.Decoder(_Count)
@@ -60,14 +64,18 @@ class CallLink(Link, Protocol):
     def headers(self) -> Sequence[Header]:
         """The request's headers, names in lower case."""
 
+    def weigh(self, grown: Callable[[int], None] | None) -> None:
+        """Say whom to tell by how many bytes the body has grown; None: nobody. What it raises refuses the request."""
+
 
 class Exchange:
     """One call as an ASGI application: `edge` makes it, Litestar runs it."""
 
     endpoint = "messages"
-    path = b"/v1/messages"
+    voice: Voice = MESSAGES_VOICE
 
     __slots__ = (
+        "_at",
         "_attempt",
         "_caller",
         "_client",
@@ -87,6 +95,7 @@ class Exchange:
         self._notes = Notes(link.request_id, self.endpoint, caller.key_id, caller.team)
         self._client: ClientStream | None = None
         self._ticket: Ticket | None = None
+        self._at: Instance | None = None  # where it was last sent
         self._attempt: Attempt | None = None
         self._sent = False
         self._stopped: RouterError | None = None
@@ -107,16 +116,17 @@ class Exchange:
             self._record(error)
             if self._client is None or not self._client.begun:
                 raise
-            told = corridor.tell(error)
-            self._client.fail(told.type, told.message)
+            self._client.fail(corridor.tell(error))
         except Exception:  # the top of an exchange: a fault of ours still ends the stream and is counted
             self._record(RouterError("internal"))
             if self._client is None or not self._client.begun:
                 raise
-            self._client.fail("api_error", "the router failed; its log has the reason under this request id")
+            why = "the router failed; its log has the reason under this request id"
+            self._client.fail(Telling(status=500, type="api_error", message=why))
             raise
         finally:
             corridor.calls.end(self._stop)
+            self._link.weigh(None)
             if self._weighed_bytes:
                 corridor.weights.remove(self._caller.key_id, self._weighed_bytes)
             if self._client is not None:
@@ -132,44 +142,86 @@ class Exchange:
     # ------------------------------------------------------------ the phases
 
     async def _run(self) -> None:
-        body = await self._link.read_body()
+        body = await self._read_body()
         notes = self._notes
         notes.started_s = monotonic_s()
         notes.bytes_in = len(body)
-        self._corridor.weights.add(self._caller.key_id, len(body))
-        self._weighed_bytes = len(body)
-        head = decode_messages(body)
-        notes.model = head.model[:100]
-        pool = self._corridor.fleet.view.registry.resolve(head.model)
+        request = self._read(body)
+        notes.model = (request.model or "")[:100]
+        pool = self._pool_of(request)
         notes.pool = pool.name
-        body = self._complete(body, head, pool)
-        outgoing = Outgoing(path=self.path, headers=self._link.headers, body=body)
-        await self._serve(head, pool, outgoing)
+        self._complete(request, pool)
+        await self._serve(request, pool)
         self._record()
         if notes.usage.input_tokens is not None:
             prompt_tokens = notes.usage.input_tokens + (notes.usage.cache_read_input_tokens or 0)
             self._corridor.token_sizes.observe(pool.name, len(body), prompt_tokens)
 
-    def _complete(self, body: bytes, head: MessagesHead, pool: Pool) -> bytes:
-        """Return the body with what the client may leave out and the instance may not."""
-        return body
+    def _pool_of(self, request: Request) -> Pool:
+        """Find the pool by the model's name; a call that names none means the only one there is."""
+        registry = self._corridor.fleet.view.registry
+        if request.model is not None:
+            return registry.resolve(request.model)
+        if len(registry.pools) == 1:
+            pool = next(iter(registry.pools.values()))
+            request.means(pool.name)
+            return pool
+        raise RequestInvalid("Missing required parameter: 'model'. Name a model; GET /v1/models lists them.")
 
-    async def _serve(self, head: MessagesHead, pool: Pool, outgoing: Outgoing) -> None:
+    async def _read_body(self) -> bytes:
+        """Read the body, counted for its key from the start, so that slow uploads cannot fill the memory uncounted.
+
+        A length that was declared is reserved before a byte is read; a chunked body counts as it grows.
+        """
+        declared_bytes = declared_length(self._link.headers)
+        if declared_bytes:
+            self._weigh(declared_bytes)
+        else:
+            self._link.weigh(self._weigh)
+        return await self._link.read_body()
+
+    def _weigh(self, size_bytes: int) -> None:
+        self._corridor.weights.add(self._caller.key_id, size_bytes)
+        self._weighed_bytes += size_bytes
+
+    def _read(self, body: bytes) -> Request:
+        """Read the body, in this endpoint's dialect. Raises RequestInvalid."""
+        raise NotImplementedError
+
+    def _complete(self, request: Request, pool: Pool) -> None:
+        """Add what the client may leave out and the instance may not."""
+
+    async def _serve(self, request: Request, pool: Pool) -> None:
         """Get the answer and send it; each endpoint has its own way."""
         raise NotImplementedError
 
-    async def _count_on(self, instance: Instance, pool: Pool, outgoing: Outgoing) -> tuple[Answer, int]:
-        """Have an instance count the tokens; it needs no slot for that."""
+    async def _count_on(self, row: Row, pool: Pool, request: Request) -> int | None:
+        """Have an instance count the tokens; it needs no slot for that. None: nobody counts such a call."""
+        corridor, instance = self._corridor, row.instance
+        self._at = instance
+        model = pool.upstream_models.get(instance.id)
+        count = request.count(corridor.skills.of(row), upstream_model=model)
+        if count is None:
+            return None
+        key = corridor.counted.key(pool.name, row.facts.model if row.facts else None, count.body)
+        tokens = corridor.counted.get(key)
+        if tokens is None:
+            tokens = await self._ask_count(instance, count)
+            corridor.counted.put(key, tokens)
+        return tokens
+
+    async def _ask_count(self, instance: Instance, count: Count) -> int:
         corridor = self._corridor
-        upstream_model = pool.upstream_models.get(instance.id)
-        body = with_model(outgoing.body, upstream_model) if upstream_model else outgoing.body
         attempt = Attempt(instance, deadlines=corridor.settings.deadlines, started_s=self._notes.started_s)
         self._attempt = attempt
         corridor.running.add(attempt)
+        head = Outgoing(self._link.headers).head(instance, count.path, len(count.body))
         try:
-            answer = await attempt.run(corridor.pools[instance], outgoing.head(instance, len(body)), body)
-            if answer is not None:
-                return answer, read(_count, answer.body).input_tokens
+            answer = await attempt.run(corridor.pools[instance], head, count.body)
+            said = read(_count, answer.body) if answer is not None else _Count()
+            tokens = said.input_tokens if said.input_tokens is not None else said.count
+            if tokens is not None:
+                return tokens
         except msgspec.DecodeError:
             pass
         finally:
@@ -197,19 +249,31 @@ class Exchange:
             raise self._stopped
 
     def _learn(self, error: UpstreamFailed) -> None:
-        """Tell the fleet what this call saw of an instance; a doubtful case is looked at by the poll, now."""
+        """Tell the fleet what this call saw where it was sent last; a doubtful case is looked at by the poll, now."""
+        instance = self._at
+        if instance is None:
+            return
         match error:
             case UpstreamUnreachable():
-                self._corridor.observe(error.instance_id, Event.REFUSED)
-                self._corridor.suspect(error.instance_id)
+                self._corridor.observe(instance, Event.REFUSED)
+                self._corridor.suspect(instance)
             case UpstreamLoading():
-                self._corridor.observe(error.instance_id, Event.LOADING)
+                self._corridor.observe(instance, Event.LOADING)
             case UpstreamAnswered(retryable=False):
                 # Its twin would have said the same: more likely the request's doing than the instance's.
-                self._corridor.suspect(error.instance_id)
+                self._corridor.suspect(instance)
             case _:
-                self._corridor.observe(error.instance_id, Event.CALL_FAILED)
-                self._corridor.suspect(error.instance_id)
+                self._corridor.observe(instance, Event.CALL_FAILED)
+                self._corridor.suspect(instance)
+
+    def _at_now(self) -> InstanceId:
+        """What the instance where it was sent last is called now; "" when it is not ours, whoever has its id."""
+        return (self._corridor.fleet.id_of(self._at) if self._at is not None else None) or ""
+
+
+def declared_length(headers: Sequence[Header]) -> int:
+    """What Content-Length says; 0 where there is none, as with chunks. The parser has seen that it is a number."""
+    return next((int(value) for name, value in headers if name == b"content-length" and value.isdigit()), 0)
 
 
 def session_of(headers: Sequence[Header]) -> Session:

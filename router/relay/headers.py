@@ -41,7 +41,7 @@ _RESPONSE_ONLY = frozenset(
         b"access-control-allow-origin", b"access-control-allow-credentials", b"access-control-allow-methods",
         b"access-control-allow-headers", b"access-control-expose-headers", b"access-control-max-age",
         b"set-cookie", b"alt-svc", b"www-authenticate", b"strict-transport-security",
-        b"process-start-time-unix", b"location", b"content-location", b"request-id",
+        b"process-start-time-unix", b"location", b"content-location", b"request-id", b"x-request-id",
     ]
 )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from router.errors import ClientGone, RouterError
 from router.relay.attempt import Attempt
-from router.translate.repair import NativeStream, Usage
+from router.translate.answer import AnswerStream, Usage
 from router.wire.record import CallRecord, Outcome
 
 
@@ -20,6 +20,7 @@ class Notes:
         "causes",
         "committed_s",
         "decision",
+        "dropped",
         "events",
         "failed_on",
         "instance_id",
@@ -31,6 +32,7 @@ class Notes:
         "stop_reason",
         "stream",
         "usage",
+        "way",
     )
 
     def __init__(self, request_id: str, endpoint: str, key_id: str, team: str) -> None:
@@ -38,7 +40,7 @@ class Notes:
         self._endpoint = endpoint
         self._key_id = key_id
         self._team = team
-        self.model = self.pool = self.instance_id = self.decision = self.stop_reason = ""
+        self.model = self.pool = self.instance_id = self.decision = self.way = self.stop_reason = ""
         self.started_s = 0.0
         self.queue_s: float | None = None
         self.committed_s: float | None = None
@@ -46,6 +48,7 @@ class Notes:
         self.attempts = self.bytes_in = self.bytes_out = self.events = 0
         self.failed_on: tuple[str, ...] = ()
         self.causes: tuple[str, ...] = ()
+        self.dropped: tuple[str, ...] = ()
         self.stream = False
         self.usage = Usage()
 
@@ -56,7 +59,7 @@ class Notes:
         self.decision = decision
         self.attempts += 1
 
-    def streamed(self, stream: NativeStream, attempt: Attempt) -> None:
+    def streamed(self, stream: AnswerStream, attempt: Attempt) -> None:
         """A stream is over, to its end or not."""
         self.committed_s = attempt.first_event_s
         self.last_event_s = attempt.last_event_s
@@ -86,6 +89,8 @@ class Notes:
             pool=self.pool,
             instance_id=self.instance_id,
             decision=self.decision,
+            way=self.way,
+            dropped=self.dropped,
             stream=self.stream,
             attempts=self.attempts,
             failed_on=self.failed_on,

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from router.clock import monotonic_s
 from router.errors import RouterError
-from router.wire.anthropic import PING_EVENT, error_event
+from router.relay.voice import Telling, Voice
 
 Header = tuple[bytes, bytes]
 
@@ -67,11 +67,12 @@ class ClientStream:
     from that moment every failure is an event in the stream.
     """
 
-    __slots__ = ("_ended", "_headers", "_hold_s", "_last_s", "_link", "_request_id", "_timer", "bytes_out")
+    __slots__ = ("_ended", "_headers", "_hold_s", "_last_s", "_link", "_request_id", "_timer", "_voice", "bytes_out")
 
-    def __init__(self, link: Link, *, request_id: str, headers: Sequence[Header], hold_s: float) -> None:
+    def __init__(self, link: Link, *, voice: Voice, request_id: str, headers: Sequence[Header], hold_s: float) -> None:
         """`headers`: what the answer has whichever instance gives it."""
         self._link = link
+        self._voice = voice
         self._request_id = request_id
         self._headers = headers
         self._hold_s = hold_s
@@ -118,11 +119,11 @@ class ClientStream:
             self._timer.cancel()
             self._link.end()
 
-    def fail(self, type_: str, message: str) -> None:
+    def fail(self, told: Telling) -> None:
         """End a begun stream with its one error event; one that has ended stays as it is."""
         if self._ended:
             return
-        self.write(error_event(type_, message, self._request_id))
+        self.write(self._voice.error_event(told, self._request_id))
         self.end()
 
     def drop(self) -> None:
@@ -139,7 +140,7 @@ class ClientStream:
             return
         if not self.begun:
             self._link.begin(200, (*_STREAM_HEADERS, *self._headers))
-        self.write(PING_EVENT)
+        self.write(self._voice.ping)
         self._arm(self._hold_s)
 
     def _arm(self, delay_s: float) -> None:

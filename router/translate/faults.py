@@ -1,26 +1,27 @@
 """An instance's error, turned into ours.
 
 llama-server's own error body is flat or wrapped in "error", has its own type names, and uses 500 for some things that
-are the client's doing (shared shapes: llama.cpp tools/server/server-common.cpp, format_error_response).
+are the client's doing (shared shapes: llama.cpp tools/server/server-common.cpp, format_error_response). OpenAI's has
+words for a code, and nulls; a prompt that is too long is told by its text alone on most servers.
 """
 
 import re
 
 import msgspec
 
-from router.errors import RequestInvalid, RouterError, UpstreamAnswered, UpstreamLoading
+from router.errors import PromptTooLong, RequestInvalid, RouterError, UpstreamAnswered, UpstreamLoading
 from router.wire.reading import read
 
 
 class Fault(msgspec.Struct, frozen=True):
     """The fields of llama-server's error object; the last two only with `exceed_context_size_error`.
 
-    `code`: the status that it would have had; in a stream there is no other.
+    `code`: the status that it would have had, in a stream there is no other; or OpenAI's word for the error.
     """
 
-    message: str = ""
-    type: str = ""
-    code: int = 0
+    message: str | None = ""
+    type: str | None = ""
+    code: int | str | None = 0
     n_prompt_tokens: int | None = None
     n_ctx: int | None = None
 
@@ -44,6 +45,8 @@ _PRIVATE = re.compile(
     re.VERBOSE,
 )
 _CLIENTS_DOING = re.compile(r"image input is not supported|audio input is not supported|failed to decode image", re.I)
+# vLLM's and OpenAI's words. What follows may blame the prompt or max_tokens: the numbers tell.
+_CONTEXT = re.compile(r"maximum context length is (\d{1,12}) tokens\D{1,200}(\d{1,12})(?: input)? tokens")
 MAX_MESSAGE_CHARS = 2000
 
 
@@ -67,10 +70,12 @@ def scrub(text: str) -> str:
 
 def to_error(status: int, fault: Fault, *, instance_id: str) -> RouterError:
     """Turn an instance's error into ours. `status` 200: it came as an event inside a stream."""
-    text = scrub(fault.message)
+    text = scrub(fault.message or "")
     if fault.type == "exceed_context_size_error" and fault.n_prompt_tokens and fault.n_ctx:
         # The words that Claude Code looks for before it compacts a conversation.
-        return RequestInvalid(f"prompt is too long: {fault.n_prompt_tokens} tokens > {fault.n_ctx} maximum")
+        return PromptTooLong(f"{fault.n_prompt_tokens} tokens > {fault.n_ctx} maximum")
+    if told := _too_long(fault, text):
+        return PromptTooLong(told)
     if (status == 503 or (status == 200 and fault.code == 503)) and (
         fault.type == "unavailable_error" or "loading" in text.lower()
     ):
@@ -80,7 +85,8 @@ def to_error(status: int, fault: Fault, *, instance_id: str) -> RouterError:
             f"instance {instance_id} refused the router's key; set its api_key in the registry",
             instance_id=instance_id, status=status, retryable=True,
         )  # fmt: skip
-    if fault.type == "invalid_request_error" or status in {400, 413, 422} or _CLIENTS_DOING.search(text):
+    meant = fault.code if status == 200 else status
+    if fault.type == "invalid_request_error" or meant in {400, 413, 422} or _CLIENTS_DOING.search(text):
         return RequestInvalid(text or f"instance {instance_id} refused the request with status {status}")
     said = f": {text}" if text else ""
     return UpstreamAnswered(
@@ -90,5 +96,14 @@ def to_error(status: int, fault: Fault, *, instance_id: str) -> RouterError:
         instance_id=instance_id,
         status=status,
         # 500 is llama-server's word for a request that it could not handle, and its twin would say the same.
-        retryable=(fault.code if status == 200 else status) in {404, 429, 501, 502, 503, 504},
+        retryable=meant in {404, 429, 501, 502, 503, 504},
     )
+
+
+def _too_long(fault: Fault, text: str) -> str | None:
+    """What to say of a prompt that an OpenAI-like server finds too long; None where it says something else."""
+    if (told := _CONTEXT.search(text)) and int(told[2]) > int(told[1]):
+        return f"{told[2]} tokens > {told[1]} maximum"
+    if "context_length_exceeded" in {fault.code, fault.type}:
+        return text
+    return None

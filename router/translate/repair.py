@@ -1,206 +1,281 @@
-"""llama-server's native answers, made right: the client's name for the model, errors in their envelope, usage read.
+"""llama-server's native stream, made the hosted API's: same bytes for the common token event, the rest rebuilt.
 
-The common token event is recognised by its first bytes and forwarded as it came; JSON is read only where a message
-starts and ends. Bytes in, bytes out, no I/O.
+The common event is known by its first bytes, which are fixed while a block is open, and by its last; what is between
+is decoded, since a client would stop at broken JSON. Everything else goes through the parts: `untangle` (what the
+instance means), `blocks` (what the client gets), `ending`. Bytes in, bytes out, no I/O.
 """
 
 import re
 
 import msgspec
 
-from router.errors import RouterError
+from router.errors import RouterError, UpstreamBroke
+from router.translate import render
+from router.translate.answer import Usage
+from router.translate.blocks import BlockWriter, BrokenAnswerError, event, utf8
+from router.translate.ending import Tally, stop_reason
 from router.translate.faults import read_fault, to_error
+from router.translate.plain import repair_message
+from router.translate.untangle import Untangler
 from router.wire.reading import read
-from router.wire.sse import EventSplitter, event_data, event_name, make_event
+from router.wire.sse import EventSplitter, EventTooLarge, event_data, event_name
 
-_DELTA = b"event: content_block_delta\n"
-
-
-class Usage(msgspec.Struct, gc=False):
-    """What an answer says that it used; None where it has not said it (yet)."""
-
-    input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    output_tokens: int | None = None
+__all__ = ["NativeStream", "repair_message"]
 
 
-class _Message(msgspec.Struct, frozen=True):
-    usage: Usage | None = None
+class _Ending(msgspec.Struct, frozen=True):
     stop_reason: str | None = None
+    stop_sequence: str | None = None
 
 
-class _WholeMessage(_Message, frozen=True, kw_only=True):
-    content: tuple[msgspec.Raw, ...]
+class _Name(msgspec.Struct, frozen=True):
+    type: str = ""
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _DeltaEnd(msgspec.Struct, frozen=True):
-    delta: _Message | None = None
-    usage: Usage | None = None
-
-
-_raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_message = msgspec.json.Decoder(_Message)
-_whole_message = msgspec.json.Decoder(_WholeMessage)
-_message_delta = msgspec.json.Decoder(_DeltaEnd)
+_Fields = dict[str, msgspec.Raw]
+_object = msgspec.json.Decoder(_Fields)
+_ending = msgspec.json.Decoder(_Ending)
+_name = msgspec.json.Decoder(_Name)
+_string = msgspec.json.Decoder(str).decode
+_EMPTY = msgspec.Raw(b"{}")
+_NULL = msgspec.Raw(b"null")
+_MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+_TAIL = b'"}}\n\n'
+_FRAMED_TAIL = _TAIL + b"\r\n"
+_is_word = re.compile(rb"[A-Za-z0-9_.-]+").fullmatch
 
 
 class NativeStream:
-    """One streamed answer. Feed it what comes; it returns what goes to the client.
+    """One streamed answer; see AnswerStream. It raises nothing: whatever cannot be read becomes its `error`.
 
-    `committed`: message_start has been seen, so bytes have been returned that nobody can take back. `ended`:
-    message_stop has been seen; what comes after it is dropped. `error`: the instance gave up in the middle; nothing
-    is returned for that event, since only the caller knows whether the call can still be mended elsewhere.
+    `events`: pieces of text, thinking or arguments, those included that the client does not get.
     """
 
     __slots__ = (
-        "_instance_id",
-        "_message_id",
-        "_model",
-        "_splitter",
-        "committed",
-        "ended",
-        "error",
-        "events",
-        "stop_reason",
-        "usage",
-    )
+        "_common", "_ending_told", "_guess_tokens", "_instance_id", "_message_id", "_model", "_passed", "_pieces",
+        "_silent", "_skip", "_splitter", "_tally", "_untangler", "_writer",
+        "committed", "ended", "error", "stop_reason",
+    )  # fmt: skip
 
-    def __init__(self, *, model: str, instance_id: str, message_id: str = "msg_unknown") -> None:
-        """`model`: the name that the client asked for. `message_id`: for a message that comes without its start."""
-        self._model = msgspec.json.encode(model)
+    def __init__(
+        self,
+        *,
+        model: str,
+        instance_id: str,
+        message_id: str,
+        guess_tokens: int = 0,
+        omit_thinking: bool = False,
+        silent: bool = False,
+        keep_ids: bool = False,
+    ) -> None:
+        """`model`: the name that the client asked for. `message_id`: the one that it gets.
+
+        `guess_tokens`: of the prompt, for an instance that does not say it; 0: no idea. `omit_thinking`: thinking goes
+        out sealed in its signature. `silent`: the client asked for no tokens at all, only that the prompt be read.
+        `keep_ids`: the instance's ids of tool calls are the Messages API's own.
+        """
+        self._model = model
         self._message_id = message_id
         self._instance_id = instance_id
+        self._guess_tokens = guess_tokens
+        self._silent = silent
         self._splitter = EventSplitter()
+        self._writer = BlockWriter(message_id, omit_thinking=omit_thinking, keep_ids=keep_ids)
+        self._untangler = Untangler(self._writer)
+        self._tally = Tally()
+        self._ending_told = False
+        self._common = b""
+        self._skip = 0
+        self._pieces: list[str] | None = None
+        self._passed = 0
         self.committed = False
         self.ended = False
         self.error: RouterError | None = None
-        self.events = 0
-        self.usage = Usage()
         self.stop_reason = ""
 
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "failed" if self.error else "begun" if self.committed else "waiting"
+        return f"NativeStream({self._instance_id}, {state}, {self.events} events)"
+
+    @property
+    def events(self) -> int:
+        """Token events so far."""
+        return self._passed + self._untangler.pieces
+
+    @property
+    def usage(self) -> Usage:
+        """As far as the instance has told it; guesses are for the client alone."""
+        return self._tally.for_record()
+
     def passes(self, frame: bytes, start: int) -> bool:
-        """Say whether `frame`, from `start` to its last line break, is one common event that needs no repair.
+        """Say whether `frame`, from `start` to its last line break, is one common event that goes on as it is.
 
         True counts it as forwarded. What is decided here must be what `feed` would decide.
         """
-        if (
-            self.committed
-            and frame.startswith(_DELTA, start)
-            and frame.find(b"\n\n", start) == len(frame) - 4
-            and not self.ended
-            and self.error is None
-            and not self._splitter.pending
-        ):
-            self.events += 1
-            return True
-        return False
+        common = self._common
+        if not common or not frame.startswith(common, start) or not frame.endswith(_FRAMED_TAIL):
+            return False
+        try:
+            piece = _string(frame[start + self._skip : -6])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        if not piece:
+            return False
+        if self._pieces is not None:
+            self._pieces.append(piece)
+        self._passed += 1
+        return True
 
     def feed(self, data: bytes) -> bytes:
-        """Return the bytes for the client; empty when nothing is ready or everything was ours to swallow.
-
-        Raises:
-            EventTooLarge: the instance sends something without end.
-            msgspec.DecodeError: an event that we must read is not JSON.
-
-        """
-        if (
-            data.startswith(_DELTA)
-            and self.committed
-            and not self.ended
-            and self.error is None
-            and not self._splitter.pending
-            and data.find(b"\n\n") == len(data) - 2
-        ):
-            self.events += 1
-            return data
-        return b"".join([self._event(event) for event in self._splitter.feed(data)])
-
-    def _event(self, event: bytes) -> bytes:
-        if self.ended or self.error:
+        """Return the bytes for the client; empty when nothing is ready or all was to be swallowed."""
+        if self._over:
             return b""
-        if event.startswith(_DELTA):
-            self.events += 1
-            return event if self.committed else b""
-        match event_name(event):
-            case b"message_start" if not self.committed:
-                return self._start(event)
-            case b"content_block_start" if not self.committed:
-                return self._missing_start() + event
-            case b"message_delta":
-                self._read_end(event_data(event))
-            case b"message_stop":
-                self.ended = self.committed
-            case b"error":
-                self.error = to_error(200, read_fault(event_data(event)), instance_id=self._instance_id)
-                return b""
-            case b"":
-                return b""  # llama-server's comment against silence: the router sends its own pings
-        return event if self.committed else b""
+        if self._is_common(data):
+            return data
+        try:
+            events = self._splitter.feed(data)
+        except EventTooLarge:
+            return self._fail("sent an event that cannot be read: it has no end")
+        out = []
+        for event_ in events:
+            self._look(between=True)
+            out.append(self._event(event_))
+        self._look()
+        return b"".join(out)
 
-    def _start(self, event: bytes) -> bytes:
-        fields = read(_raw_object, event_data(event))
-        raw = fields.get("message", msgspec.Raw(b"{}"))
-        message = read(_message, raw)
-        fields["message"] = msgspec.Raw(_with_model(bytes(raw), self._model))
-        self.usage = message.usage or Usage()
-        self.committed = True
-        return make_event(b"message_start", msgspec.json.encode(fields))
+    def finish(self) -> bytes:
+        """Say nothing more: an answer is whole only by its message_stop."""
+        if not self._over:
+            self._fail("ended the stream in the middle")
+        return b""
 
-    def _missing_start(self) -> bytes:
-        """llama-server sends no message_start when its first token is a part of a character (an emoji, say).
+    @property
+    def _over(self) -> bool:
+        return self.ended or self.error is not None
 
-        Its usage is unknown then: the event needs numbers, the record gets none.
+    # ------------------------------------------------------------ the short path
+
+    def _look(self, *, between: bool = False) -> None:
+        """Note what the common event looks like now. After half an event nothing is one.
+
+        `between`: two events that came together; what comes after them does not matter yet.
         """
+        may = between or not (self._over or self._splitter.pending)
+        self._common = self._untangler.common if may else b""
+        self._skip = len(self._common) - 1
+        self._pieces = self._writer.pieces
+
+    def _is_common(self, event_: bytes) -> bool:
+        """`passes`, for an event without framing."""
+        return self._common != b"" and event_.endswith(_TAIL) and self.passes(event_ + b"\r\n", 0)
+
+    # ------------------------------------------------------------ one event
+
+    def _event(self, event_: bytes) -> bytes:
+        if self._over:
+            return b""
+        if self._is_common(event_):
+            return event_
+        name, data = _named(event_)
+        try:
+            return self._told(name, data)
+        except BrokenAnswerError as error:
+            return self._fail(str(error))
+        except msgspec.DecodeError:
+            return self._fail("sent an event that cannot be read")
+
+    def _told(self, name: bytes, data: bytes) -> bytes:
+        match name:
+            case b"message_start":
+                return b"" if self.committed else self._start(utf8(data))
+            case b"content_block_start" | b"content_block_delta" | b"message_delta":
+                # llama-server sends no message_start when its first token is a part of a character (an emoji, say).
+                opening = b"" if self.committed else self._opening({})
+                out = self._end(utf8(data)) if name == b"message_delta" else self._block(name, utf8(data))
+                self.committed = True
+                return opening + out
+            case b"content_block_stop":
+                return b"" if self._silent or not self.committed else self._untangler.stop(data)
+            case b"message_stop":
+                if not self._ending_told:
+                    raise BrokenAnswerError("ended the stream without saying why")
+                self.ended = True
+                return _MESSAGE_STOP
+            case b"error":
+                self.error = to_error(200, read_fault(data), instance_id=self._instance_id)
+                return b""
+            case b"ping" | b"":
+                return b""  # the router sends its own; llama-server's comment against silence has no name
+        return self._unknown(name, data)
+
+    def _start(self, data: bytes) -> bytes:
+        message = read(_object, read(_object, data).get("message", _EMPTY))
+        self._tally.add(message.get("usage", _NULL))
+        opening = self._opening(message)
         self.committed = True
-        usage = {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
-        message: dict[str, object] = {
-            "id": self._message_id,
-            "type": "message",
-            "role": "assistant",
-            "content": [],
-            "model": msgspec.Raw(self._model),
-            "stop_reason": None,
-            "stop_sequence": None,
-            "usage": usage,
-        }
-        return make_event(b"message_start", msgspec.json.encode({"type": "message_start", "message": message}))
+        return opening
 
-    def _read_end(self, data: bytes) -> None:
-        end = read(_message_delta, data)
-        if end.delta and end.delta.stop_reason:
-            self.stop_reason = end.delta.stop_reason
-        if end.usage and end.usage.output_tokens is not None:
-            self.usage.output_tokens = end.usage.output_tokens
+    def _opening(self, message: _Fields) -> bytes:
+        """Make message_start; of the instance's only what this router does not know is kept."""
+        usage = self._tally.at_start(self._guess_tokens)
+        ours = render.message(model=self._model, message_id=self._message_id, usage=usage)
+        rest = {name: value for name, value in message.items() if name not in ours}
+        return event(b"message_start", {"type": "message_start", "message": {**ours, **rest}})
+
+    def _block(self, name: bytes, data: bytes) -> bytes:
+        if self._silent:
+            return b""
+        if self._ending_told:
+            raise BrokenAnswerError("went on after its end")
+        return self._untangler.start(data) if name == b"content_block_start" else self._untangler.delta(data)
+
+    def _end(self, data: bytes) -> bytes:
+        if self._ending_told:
+            return b""
+        fields = read(_object, data)
+        delta = fields.get("delta", _EMPTY)
+        said, writer = read(_ending, delta), self._writer
+        self._tally.add(fields.get("usage", _NULL))
+        if self._silent:
+            self._tally.silence()
+            reason, sequence = "max_tokens", None
+        else:
+            reason, sequence = stop_reason(
+                said.stop_reason or "", said.stop_sequence, tools=writer.tools > 0, whole=writer.whole
+            )
+        usage = self._tally.at_end(guess_tokens=self._guess_tokens, events=self.events)
+        told = read(_object, delta)
+        ending = {**told, "stop_reason": reason, "stop_sequence": sequence}
+        rest = {name: value for name, value in fields.items() if name not in {"type", "delta", "usage"}}
+        out = event(b"message_delta", {"type": "message_delta", "delta": ending, "usage": usage, **rest})
+        self.stop_reason = reason
+        self._ending_told = True
+        return writer.close(cut=True) + out
+
+    def _unknown(self, name: bytes, data: bytes) -> bytes:
+        """Pass an event of a kind that came later than this router, if a client can read it at all."""
+        if not self.committed or not _is_word(name):
+            return b""
+        try:
+            fields = read(_object, utf8(data))
+            return event(name, fields)
+        except msgspec.DecodeError:
+            return b""
+
+    def _fail(self, what: str) -> bytes:
+        self.error = UpstreamBroke(f"instance {self._instance_id} {what}", instance_id=self._instance_id)
+        self._common = b""
+        return b""
 
 
-def repair_message(body: bytes, *, model: str) -> tuple[bytes, Usage, str]:
-    """Make a plain answer right; returns it with its usage and stop reason.
-
-    Raises:
-        msgspec.DecodeError: it is not a message.
-
-    """
-    message = read(_whole_message, body)
-    return _with_model(body, msgspec.json.encode(model)), message.usage or Usage(), message.stop_reason or ""
-
-
-def _with_model(message: bytes, model: bytes) -> bytes:
-    """Put the client's model name into a message object, everything else as it was."""
-    fields = read(_raw_object, message)
-    fields["model"] = msgspec.Raw(model)
-    return msgspec.json.encode(fields)
-
-
-# ---------------------------------------------------------------- requests
-
-_TRAILING_BRACE = re.compile(rb"\}\s*\Z")
-
-
-def with_max_tokens(body: bytes, max_tokens: int) -> bytes:
-    """Add the pool's default to a body that has none; spliced in at the end, since nothing else may change."""
-    return _TRAILING_BRACE.sub(b',"max_tokens":%d}' % max_tokens, body)
-
-
-def with_model(body: bytes, model: str) -> bytes:
-    """Name the model as the instance knows it; every other byte of the values stays as the client wrote it."""
-    return _with_model(body, msgspec.json.encode(model))
+def _named(event_: bytes) -> tuple[bytes, bytes]:
+    """Return an event's name and data. One that has no name line is named by its data, as some servers leave it out."""
+    name, data = event_name(event_), event_data(event_)
+    if name or not data:
+        return name, data
+    try:
+        said = read(_name, data)
+    except msgspec.DecodeError:
+        return b"", data
+    return said.type.encode() or (b"error" if said.error != _NULL else b""), data

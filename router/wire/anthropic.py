@@ -15,11 +15,37 @@ from router.wire.reading import read
 Role = Literal["user", "assistant", "system"]
 
 
+NOTHING = msgspec.Raw(b"")
+
+
+class BlockHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One content block of any type: the fields that any of them has, unread; empty where the client sent none.
+
+    One pass over the body finds them all, and most of a body is then only copied. What is not here means nothing to a
+    local model (`cache_control`, `citations`, `caller`).
+    """
+
+    type: str
+    text: msgspec.Raw = NOTHING
+    content: msgspec.Raw = NOTHING
+    tool_use_id: msgspec.Raw = NOTHING
+    is_error: msgspec.Raw = NOTHING
+    id: msgspec.Raw = NOTHING
+    name: msgspec.Raw = NOTHING
+    input: msgspec.Raw = NOTHING
+    source: msgspec.Raw = NOTHING
+    title: msgspec.Raw = NOTHING
+    context: msgspec.Raw = NOTHING
+    thinking: msgspec.Raw = NOTHING
+    signature: msgspec.Raw = NOTHING
+    tool_name: msgspec.Raw = NOTHING
+
+
 class MessageHead(msgspec.Struct, frozen=True, gc=False):
-    """One turn: its role, and its content unread."""
+    """One turn: its role, and its content as a text or as blocks unread."""
 
     role: Role
-    content: msgspec.Raw
+    content: str | tuple[BlockHead, ...]
 
 
 class MetadataHead(msgspec.Struct, frozen=True, gc=False):
@@ -29,7 +55,10 @@ class MetadataHead(msgspec.Struct, frozen=True, gc=False):
 
 
 class MessagesHead(msgspec.Struct, frozen=True, gc=False):
-    """A /v1/messages body, read as far as routing needs. `max_tokens` None: the client sent none."""
+    """A /v1/messages body, read as far as routing needs. `max_tokens` None: the client sent none.
+
+    The fields that are `Raw` are read by `wire.canonical`; empty bytes: the client did not send it.
+    """
 
     model: str
     messages: tuple[MessageHead, ...]
@@ -37,6 +66,17 @@ class MessagesHead(msgspec.Struct, frozen=True, gc=False):
     stream: bool | None = False
     system: msgspec.Raw = msgspec.Raw(b"null")
     metadata: MetadataHead | None = None
+    tools: msgspec.Raw = msgspec.Raw(b"")
+    tool_choice: msgspec.Raw = msgspec.Raw(b"")
+    thinking: msgspec.Raw = msgspec.Raw(b"")
+    output_config: msgspec.Raw = msgspec.Raw(b"")
+    stop_sequences: msgspec.Raw = msgspec.Raw(b"")
+    temperature: msgspec.Raw = msgspec.Raw(b"")
+    top_p: msgspec.Raw = msgspec.Raw(b"")
+    top_k: msgspec.Raw = msgspec.Raw(b"")
+    chat_template_kwargs: msgspec.Raw = msgspec.Raw(b"")
+    mcp_servers: msgspec.Raw = msgspec.Raw(b"")
+    container: msgspec.Raw = msgspec.Raw(b"")
 
 
 _decoder = msgspec.json.Decoder(MessagesHead)
@@ -63,12 +103,6 @@ def decode_messages(body: bytes) -> MessagesHead:
         raise RequestInvalid("model: must not be empty; name a model, GET /v1/models lists them")
     if not head.messages:
         raise RequestInvalid("messages: at least one message is required")
-    for index, message in enumerate(head.messages):
-        first = bytes(memoryview(message.content)[:1])
-        if first not in (_STRING, _ARRAY):
-            raise RequestInvalid(
-                f"messages.{index}.content: must be a string or an array of content blocks, not {_kind(first)}"
-            )
     first = bytes(memoryview(head.system)[:1])
     if first not in (_STRING, _ARRAY, b"n"):
         raise RequestInvalid(f"system: must be a string or an array of text blocks, not {_kind(first)}")
@@ -88,13 +122,25 @@ def _check_utf8(body: bytes) -> None:
 MAX_REASON_CHARS = 300
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$(.*)`)?")
 _WRONG = re.compile(r"(.*?)(?: - at `\$(.*)`)?$")
+_EXPECTED = re.compile(r"Expected `([^`]*)`(?: (>=|<=) (\S+))?(?:, got `([^`]*)`)?$")
+_NOT_OF_THEM = "Invalid enum value "
+_BOUNDS = {">=": "or more", "<=": "or less"}
+# msgspec names the types of Python; a client writes JSON.
+_TYPES = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "an array",
+    "object": "an object",
+}
+_GIVEN = {"bool": "a boolean", "float": "a number with a fraction"}
 _FIXES = {
     "model": "name a model, GET /v1/models lists them",
     "messages": "send at least one message",
     "max_tokens": "say how many tokens the answer may have, for example 1024",
     "role": 'one of "user", "assistant", "system"',
     "content": "a string, or an array of content blocks",
-    "stream": "true or false",
 }
 
 
@@ -109,11 +155,28 @@ def explain(error: msgspec.ValidationError) -> str:
     wrong = _WRONG.match(text)
     reason, path = wrong.groups() if wrong else (text, None)
     dotted = _dotted(path)
-    reason = reason[:1].lower() + reason[1:].replace("`", "")
+    reason = _reason(reason)
     if not dotted:
-        return f"the body must be a JSON object: {reason}"
-    fix = _FIXES.get(dotted.rsplit(".", 1)[-1])
+        return f"the body {reason.replace('an object', 'a JSON object')}"
+    field = dotted.rsplit(".", 1)[-1]
+    if field == "content":  # its type is its fix
+        return f"{dotted}: {reason.replace('an array', 'an array of content blocks', 1)}"
+    fix = _FIXES.get(field)
     return f"{dotted}: {reason}" + (f"; {fix}" if fix else "")
+
+
+def _reason(text: str) -> str:
+    """What msgspec says of a value, in the words of JSON: `must be an integer, not a string`."""
+    expected = _EXPECTED.match(text)
+    if text.startswith(_NOT_OF_THEM):
+        return f"must not be {text.removeprefix(_NOT_OF_THEM)}"
+    if expected is None:
+        return text[:1].lower() + text[1:].replace("`", "")
+    kinds, bound, limit, given = expected.groups()
+    # That null will do as well is of no use to somebody who sent something else.
+    wanted = " or ".join([_TYPES.get(kind, kind) for kind in kinds.split(" | ") if kind != "null"])
+    within = f" of {limit} {_BOUNDS[bound]}" if bound else ""
+    return f"must be {wanted}{within}" + (f", not {_GIVEN.get(given, _TYPES.get(given, given))}" if given else "")
 
 
 def _dotted(path: str | None, field: str = "") -> str:

@@ -12,6 +12,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
 
     No field may hold a prompt, an answer, a key, a path of this host or a URL: the record is logged as it is.
     `outcome`: ok; refused (by us, before any instance); failed (by an instance, or in ours); client_gone.
+    `way`: native, translated or exact, see `translate.fidelity`; `dropped`: types of content blocks that were left out.
     `failed_on` and `causes` tell of the attempts that were made good elsewhere. `cause` is an error's name
     (`errors.RouterError.cause`), "" when it went well.
     """
@@ -27,6 +28,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     pool: str = ""
     instance_id: str = ""
     decision: str = ""
+    way: str = ""
+    dropped: tuple[str, ...] = ()
     stream: bool = False
     attempts: int = 0
     failed_on: tuple[str, ...] = ()

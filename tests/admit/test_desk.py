@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.admit.desk import WAITING_PER_SLOT, Desk, Held, Rejected, Start, Ticket, first_come
-from router.balance.policy import Call, Place, Refuse, choose
+from router.admit.desk import WAITING_PER_SLOT, Desk, Held, Rejected, Start
+from router.admit.line import first_come
+from router.admit.ticket import Ticket
+from router.balance.policy import Call, Decision, Place, Refuse, choose
 from router.fleet.fleet import Fleet, Lease
 from router.fleet.health import ABSENCES_UNTIL_GONE, Event
 from router.fleet.instance import Facts
@@ -255,6 +257,70 @@ def test_who_comes_back_is_not_refused_because_others_came_meanwhile() -> None:
     assert Held(ticket(1, "a"), 0, None) == waiting.arrive(ticket(1, "a"), fleet.view)
 
 
+def test_who_comes_back_from_a_long_attempt_waits_as_long_as_it_has_left() -> None:
+    fleet, waiting = sample.fleet({"m": ["a", "b"]}), desk()
+    lease(fleet), lease(fleet, "b")
+    back = ticket(1).moved("a", granted_s=2.0, now_s=500.0)  # of 10 s it waited 2; then it prefilled for long
+    assert Held(back, 0, None) == waiting.arrive(back, fleet.view)
+    assert waiting.next(fleet.view, 507.9) is None
+    assert Rejected(back, "deadline") == waiting.next(fleet.view, 508.0)
+
+
+def test_deadlines_end_in_their_own_order_and_not_in_that_of_arrival() -> None:
+    fleet, waiting = sample.fleet({"m": ["a"], "n": ["a"]}), desk()
+    lease(fleet)
+    deadlines_s = {1: 30.0, 2: 10.0, 3: 20.0, 4: 5.0}
+    for number, deadline_s in deadlines_s.items():
+        one = msgspec.structs.replace(ticket(number, pool="n" if number == 3 else "m"), deadline_s=deadline_s)
+        waiting.arrive(one, fleet.view)
+    ended = {}
+    for now_s in range(40):
+        while (effect := waiting.next(fleet.view, float(now_s))) is not None:
+            ended[rejected(effect)[0].number] = float(now_s)
+    assert deadlines_s == ended
+    assert [4, 2, 3, 1] == list(ended)
+
+
+def test_an_older_deadline_of_a_ticket_that_came_back_means_nothing() -> None:
+    fleet, waiting = sample.fleet({"m": ["a", "b"]}), desk()
+    lease(fleet)
+    taken = lease(fleet, "b")
+    waiting.arrive(ticket(1), fleet.view)
+    taken.give_back()
+    effect = waiting.next(fleet.view, 9.0)
+    assert isinstance(effect, Start)
+    lease(fleet, "b")
+    back = effect.ticket.moved("b", granted_s=9.0, now_s=9.5)
+    waiting.arrive(back, fleet.view)
+    assert waiting.next(fleet.view, 10.2) is None  # its first deadline was at 10
+    assert (back, "deadline") == rejected(waiting.next(fleet.view, 10.5))
+
+
+def test_one_who_leaves_is_not_ended_again_by_its_deadline() -> None:
+    fleet, waiting = sample.fleet({"m": ["a"]}), desk()
+    lease(fleet)
+    waiting.arrive(ticket(1), fleet.view)
+    waiting.withdraw(ticket(1))
+    assert waiting.next(fleet.view, 100.0) is None
+
+
+def test_of_many_who_leave_out_the_same_instance_one_is_asked_about() -> None:
+    fleet, asked = sample.fleet({"m": ["a", "b"]}), []
+
+    def counting(call: Call, view: FleetView) -> Decision:
+        asked.append(call)
+        return choose(call, view)
+
+    waiting = Desk(choose=counting, max_waiting=1000)
+    lease(fleet), lease(fleet, "b")
+    for number in range(1, 501):
+        waiting.arrive(ticket(number, "a"), fleet.view)
+        waiting.arrive(ticket(1000 + number), fleet.view)
+    asked.clear()
+    assert waiting.next(fleet.view, 1.0) is None
+    assert 2 == len(asked)
+
+
 # ---------------------------------------------------------------- refused early
 
 
@@ -361,6 +427,7 @@ _histories = st.lists(
         st.tuples(st.just("see"), st.sampled_from(["a", "b"]), st.sampled_from(Event)),
         st.tuples(st.just("learn"), st.sampled_from(["a", "b"]), st.integers(1, 3)),
         st.tuples(st.just("later"), st.sampled_from([0.1, 3.0, PATIENCE_S])),
+        st.tuples(st.just("reload"), st.sampled_from([1.0, 4.0, PATIENCE_S])),
     ),
     min_size=10,
     max_size=40,
@@ -410,7 +477,10 @@ class Counter:
         self.now_s = 0.0
         self.arrived = 0
         self.waits: dict[int, Ticket] = {}
-        self.runs: dict[int, tuple[Ticket, Lease]] = {}
+        self.runs: dict[int, tuple[Ticket, Lease, float]] = {}
+        self.waited_s: dict[int, float] = {}
+        self.patience_s = PATIENCE_S
+        self.patience_of: dict[int, float] = {}
         self.ends: dict[int, str] = {}
         self.trace: list[str] = []
 
@@ -418,20 +488,21 @@ class Counter:
         match what:
             case ("arrive", str(pool), int(size)):
                 self.arrived += 1
-                self.arrive(ticket(self.arrived, pool=pool, arrived_s=self.now_s, size_bytes=size))
+                new = ticket(self.arrived, pool=pool, arrived_s=self.now_s, size_bytes=size)
+                self.patience_of[new.number] = self.patience_s
+                self.arrive(msgspec.structs.replace(new, deadline_s=self.now_s + self.patience_s))
             case ("finish" | "cut" as how, int(at)) if self.runs:
-                number, _, taken = self.over(at)
+                number, _, taken, _ = self.over(at)
                 if how == "cut":
                     taken.close(self.now_s)
                 taken.give_back()
                 self.end(number, "served")
             case ("fail", int(at)) if self.runs:
-                _, failed, taken = self.over(at)
+                _, failed, taken, granted_s = self.over(at)
                 taken.give_back()
-                excluded = failed.call.excluded | {taken.instance.id}
-                self.arrive(
-                    msgspec.structs.replace(failed, call=msgspec.structs.replace(failed.call, excluded=excluded))
-                )
+                back = failed.moved(taken.instance.id, granted_s=granted_s, now_s=self.now_s)
+                assert failed.call.excluded | {taken.instance.id} == back.call.excluded
+                self.arrive(back)
             case ("leave", int(at)) if self.waits:
                 number = sorted(self.waits)[at % len(self.waits)]
                 assert self.desk.withdraw(self.waits.pop(number))
@@ -440,13 +511,17 @@ class Counter:
                 self.fleet.observe(id_, event, self.now_s)
             case ("learn", str(id_), int(slots)):
                 self.fleet.learn(id_, Facts(slots=slots))
+            case ("reload", float(patience_s)):
+                self.patience_s = patience_s
             case ("later", float(time_s)):
                 self.now_s += time_s
+                for number in self.waits:
+                    self.waited_s[number] = self.waited_s.get(number, 0.0) + time_s
                 for id_ in self.fleet.closing():
                     self.fleet.settle_closing(id_, self.now_s)
         self.ask()
 
-    def over(self, at: int) -> tuple[int, Ticket, Lease]:
+    def over(self, at: int) -> tuple[int, Ticket, Lease, float]:
         number = sorted(self.runs)[at % len(self.runs)]
         return (number, *self.runs.pop(number))
 
@@ -459,7 +534,7 @@ class Counter:
                 self.start(start)
             case Held(ticket=held, ahead=told):
                 assert (asked, len(ahead)) == (held, told)
-                assert wait_s is None or wait_s <= PATIENCE_S
+                assert wait_s is None or wait_s <= asked.patience_s
                 self.waits[asked.number] = asked
                 self.trace.append(f"{asked.number} waits behind {told}")
             case Rejected(ticket=refused, reason=reason):
@@ -478,7 +553,7 @@ class Counter:
                 assert self.held_bytes() + asked.size_bytes > house.max_bytes
             case "too_long":
                 assert wait_s is not None
-                assert wait_s > PATIENCE_S
+                assert wait_s > asked.patience_s
             case _:
                 assert choose(asked.call, self.fleet.view).verdict == Refuse(reason)
 
@@ -496,6 +571,8 @@ class Counter:
                     self.start(effect)
                 case Rejected(reason="deadline"):
                     assert waited.deadline_s <= self.now_s
+                    all_its_waiting_s = self.waited_s.get(waited.number, 0.0)
+                    assert all_its_waiting_s >= self.patience_of[waited.number] - 1e-6, "it had patience left"
                     self.end(waited.number, "deadline")
                 case Rejected(reason=reason):
                     assert choose(waited.call, self.fleet.view).verdict == Refuse(reason)
@@ -504,7 +581,9 @@ class Counter:
     def start(self, start: Start) -> None:
         taken = self.fleet.lease(place(start))
         assert taken is not None, "a slot was promised that is not free"
-        self.runs[start.ticket.number] = start.ticket, taken
+        assert start.ticket.number not in self.runs, "it was started twice"
+        assert start.ticket.number not in self.ends, "it was over"
+        self.runs[start.ticket.number] = start.ticket, taken, self.now_s
         self.trace.append(f"{start.ticket.number} on {taken.instance.id}")
 
     def end(self, number: int, how: str) -> None:
@@ -532,7 +611,7 @@ class Counter:
         assert self.held_bytes() == self.desk.held_bytes
         if self.house.max_bytes is not None:
             assert self.desk.held_bytes <= self.house.max_bytes
-        busy = {id_: sum(taken.instance.id == id_ for _, taken in self.runs.values()) for id_ in ("a", "b")}
+        busy = {id_: sum(taken.instance.id == id_ for _, taken, _ in self.runs.values()) for id_ in ("a", "b")}
         assert busy == {id_: row.busy for id_, row in self.fleet.view.rows.items()}
         assert set(range(1, self.arrived + 1)) == {*self.waits, *self.runs, *self.ends}
         assert self.arrived == len(self.waits) + len(self.runs) + len(self.ends)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from router.cli import operate
 from router.edge.admin import FleetStatus, InstanceStatus, ReloadReport
@@ -106,16 +107,43 @@ def test_a_host_is_empty_when_all_its_instances_are(start_fake: StartFake, pause
     status, out, _ = ran(fake, operate.order, "drain", "rig1")
     assert (0, 3, 2) == (status, len(out), len(pauses))
     assert ["draining one, two: 2 running", "draining one, two: 1 running"] == out[:2]
-    assert out[2].startswith("one, two: empty;")
+    assert "one, two: empty; they take no calls until: llama-router resume rig1" == out[2]
 
 
-def test_an_instance_that_a_reload_takes_away_meanwhile_is_not_waited_for(
+def test_an_instance_that_a_reload_takes_away_meanwhile_is_waited_for_while_calls_run_there(
     start_fake: StartFake, pauses: list[float]
 ) -> None:
     fake = start_fake()
+    left = fleet(one=(1, 0)).instances
     fake.on["/admin/drain"] = page(fleet(one=(1, 0)))
-    fake.on["/admin/fleet"] = one_after_another(fleet(one=(1, 0)), fleet(two=(1, 0)))
-    assert (0, 1) == (ran(fake, operate.order, "drain", "one")[0], len(pauses))
+    fake.on["/admin/fleet"] = one_after_another(
+        fleet(one=(1, 0)), replace(fleet(two=(1, 0)), removed=left), fleet(two=(1, 0))
+    )
+    assert (
+        0,
+        [
+            "draining one: 1 running",
+            "draining one (removed from the registry): 1 running",
+            "one: removed from the registry, and no call runs there",
+        ],
+        [],
+    ) == ran(fake, operate.order, "drain", "one")
+    assert 2 == len(pauses)
+
+
+def test_who_gets_the_id_of_one_that_is_drained_is_not_waited_for(start_fake: StartFake, pauses: list[float]) -> None:
+    fake = start_fake()
+    (newcomer,) = fleet(one=(2, 0)).instances
+    fake.on["/admin/drain"] = page(fleet(one=(1, 0), two=(0, 0)))
+    fake.on["/admin/fleet"] = page(
+        replace(fleet(two=(0, 0)), instances=(replace(newcomer, state="serving"), *fleet(two=(0, 0)).instances))
+    )
+    status, out, _ = ran(fake, operate.order, "drain", "rig1")
+    assert (0, []) == (status, pauses)
+    assert [
+        "two: empty; it takes no calls until: llama-router resume rig1",
+        "one: not draining any more; somebody resumed it, or the registry changed",
+    ] == out
 
 
 def test_ctrl_c_ends_the_waiting_and_not_the_drain(start_fake: StartFake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,10 @@ def test_one_process_may_serve_two_models(first: str, second: str) -> None:
         ("gpus: [0]", "gpus: [1]", "gpus"),
         ("host: p", "host: q", "host"),
         ("api_key: k1", "api_key: k2", "api_key"),
+        ("dialect: openai", "dialect: llama", "dialect"),
+        ("dialect: openai", "model: m", "dialect"),
+        ("capabilities: {images: true}", "capabilities: {images: false}", "capabilities"),
+        ("capabilities: {images: true}", "model: m", "capabilities"),
     ],
 )
 def test_one_process_has_one_set_of_settings(first: str, second: str, key: str) -> None:

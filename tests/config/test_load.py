@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from router.config.load import parse
 from router.config.problem import ConfigInvalid, ConfigProblem
-from router.config.schema import InstanceEntry, RouterFile
+from router.config.schema import Capabilities, InstanceEntry, RouterFile
 
 EXAMPLE = pathlib.Path(__file__).parents[2] / "config" / "router.example.yaml"
 SMALL = b'models: {qwen: {instances: [{url: "http://rig1:8080"}]}}\n'
@@ -45,6 +45,43 @@ BROKEN = [
     (registry('{url: "http://a:1", id: "a b"}'), 3, 41, "models.qwen.instances[0].id", "such as rig1-gpu0"),
     (registry('{url: "http://a:1", ca_file: a.pem}'), 3, 46, "models.qwen.instances[0].ca_file", "write https://"),
     (registry('{url: "http://a:1", api_key: "${K}"}'), 3, 46, "models.qwen.instances[0].api_key", "variable K,"),
+    (
+        registry('{url: "http://a:1", dialect: opneai}'),
+        3,
+        46,
+        "models.qwen.instances[0].dialect",
+        'did you mean "openai"',
+    ),
+    (registry('{url: "http://a:1", dialect: 1}'), 3, 46, "models.qwen.instances[0].dialect", "anthropic, auto, llama"),
+    (
+        registry('{url: "http://a:1", capabilities: {imges: true}}'),
+        3,
+        52,
+        "models.qwen.instances[0].capabilities.imges",
+        'did you mean "images"?',
+    ),
+    (
+        registry('{url: "http://a:1", capabilities: {tools: 1}}'),
+        3,
+        59,
+        "models.qwen.instances[0].capabilities.tools",
+        "write true or false",
+    ),
+    (
+        registry('{url: "http://a:1", capabilities: {tools: "true"}}'),
+        3,
+        59,
+        "models.qwen.instances[0].capabilities.tools",
+        "write true or false",
+    ),
+    (
+        registry('{url: "http://a:1", capabilities: [tools]}'),
+        3,
+        51,
+        "models.qwen.instances[0].capabilities",
+        "write a mapping with the keys messages",
+    ),
+    (registry(model="    tools: none"), 4, 12, "models.qwen.tools", "write one of auto, pass"),
     (registry(model="    aliases: gpt"), 4, 14, "models.qwen.aliases", "write a list"),
     (registry(model="    aliases: [qwen]"), 4, 15, "models.qwen.aliases[0]", "own name"),
     (registry(model="    aliases: ['a b']"), 4, 15, "models.qwen.aliases[0]", "letters, digits, *"),
@@ -129,6 +166,35 @@ def test_the_shipped_example_loads_and_spells_out_the_defaults() -> None:
     example = parse(EXAMPLE.read_bytes(), {})
     assert list(example.models) == ["qwen3-coder", "gemma", "embed"]
     assert example == RouterFile(models=example.models, hosts=example.hosts)
+
+
+BACKENDS = EXAMPLE.with_name("backends.example.yaml")
+
+
+def test_the_example_of_other_servers_loads() -> None:
+    example = parse(BACKENDS.read_bytes(), {"VLLM_KEY": "k", "HOSTED_KEY": "k"})
+    pools = {name: [entry.dialect for entry in model.instances] for name, model in example.models.items()}
+    assert pools == {"qwen3-coder": ["auto", "openai"], "big": ["anthropic"]}
+    others = [entry for model in example.models.values() for entry in model.instances if entry.dialect != "auto"]
+    assert all(entry.slots for entry in others)
+    assert others[0].capabilities == Capabilities(images=False, thinking=True)
+
+
+def test_an_instance_speaks_what_it_says_itself_and_can_what_it_says_itself_unless_told() -> None:
+    (plain,) = parse(SMALL, {}).models["qwen"].instances
+    assert (plain.dialect, plain.capabilities) == ("auto", Capabilities())
+    assert parse(SMALL, {}).models["qwen"].tools == "auto"
+
+
+def test_what_an_instance_can_is_true_false_or_left_out() -> None:
+    text = registry('{url: "http://a:1", dialect: openai, capabilities: {images: no, tools: true, effort: On}}')
+    (entry,) = parse(text.encode(), {}).models["qwen"].instances
+    assert entry.capabilities == Capabilities(images=False, tools=True, effort=True)
+    assert entry.dialect == "openai"
+
+
+def test_the_operator_may_have_tools_passed() -> None:
+    assert parse(registry(model="    tools: pass").encode(), {}).models["qwen"].tools == "pass"
 
 
 def test_the_example_written_anew_by_a_yaml_library_means_the_same() -> None:

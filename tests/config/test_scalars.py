@@ -48,6 +48,7 @@ def test_a_tag_is_what_yaml_takes_the_text_for() -> None:
         (Seconds, "a duration such as 20s"),
         (Bytes, "a size such as 32MiB"),
         (Count, "a whole number such as 4"),
+        (bool | None, "true or false"),
         (LogRules, "a mapping with the keys level"),
         (tuple[int, ...], 'a list, each entry a whole number such as 4 (after "- " or inside [ ])'),
         (dict[str, InstanceEntry], "names, each with its settings"),
@@ -62,6 +63,19 @@ def test_what_belongs_there_is_said_in_words(kind: object, text: str) -> None:
 def test_only_plain_digits_are_a_whole_number(text: str) -> None:
     with pytest.raises(ValueError, match=r"digits|without quotes"):
         read_scalar(scalar(text), inspect.type_info(int), None, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("Yes", True), ("ON", True), ("false", False), ("no", False)]
+)
+def test_each_of_yamls_words_is_true_or_false(text: str, value: bool) -> None:
+    assert read_scalar(scalar(text), inspect.type_info(bool), None, {}) is value
+
+
+@pytest.mark.parametrize("text", ["1", "0", "'true'", "y", "truth", "1.0"])
+def test_no_other_word_is(text: str) -> None:
+    with pytest.raises(ValueError, match="write true or false"):
+        read_scalar(scalar(text), inspect.type_info(bool), None, {})
 
 
 @pytest.mark.parametrize(("written", "env"), [("${A}", {"A": "k"}), ("k", {}), ("${A}${B}", {"A": "k", "B": "k"})])

@@ -12,6 +12,7 @@ from router.config.units import (
     read_rate,
     read_size,
     size_text,
+    size_words,
 )
 
 
@@ -105,3 +106,23 @@ def test_no_text_makes_a_reader_fail_in_another_way(text: str) -> None:
     for read in (read_duration, read_size, read_rate):
         with contextlib.suppress(ValueError):
             read(text)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "words"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (64 * 1024, "64 KiB"),
+        (32 * 2**20, "32 MiB"),
+        (32 * 2**20 + 1, "32 MiB"),
+        (10_000_000, "9.5 MiB"),
+        (3 * 2**30, "3 GiB"),
+        (2**50, "1048576 GiB"),
+        (2**20 - 1, "1024 KiB"),
+    ],
+)
+def test_a_size_in_a_sentence_is_short(size_bytes: int, words: str) -> None:
+    assert words == size_words(size_bytes)

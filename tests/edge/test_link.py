@@ -141,14 +141,42 @@ LATE: dict[str, Callable[[ClientLink], None]] = {
 }
 
 
+BUGS: dict[str, Callable[[ClientLink], None]] = {
+    **{what: late for what, late in LATE.items() if what != "a leaving"},
+    "a head": lambda link: link.begin(200, TEXT),
+    "an answer": lambda link: link.respond(200, TEXT, b"late"),
+}
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("late", [*BUGS, "a leaving"])
 async def test_nothing_is_written_after_the_end(version: str, late: str) -> None:
     client = Client(version=version)
     stream(client)
     before = client.sent.data
-    LATE[late](client.link)
+    {**LATE, **BUGS}[late](client.link)
     assert (before, 1, False) == (client.sent.data, client.answered, client.link.gone)
+
+
+@pytest.mark.parametrize("late", BUGS)
+async def test_who_writes_after_the_end_is_a_fault_of_ours_and_logged_once(
+    late: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client()
+    stream(client)
+    with caplog.at_level(logging.ERROR, "llama_router"):
+        for _ in range(3):
+            BUGS[late](client.link)
+    (said,) = caplog.records
+    assert ("ERROR", True) == (said.levelname, client.link.request_id in said.getMessage())
+
+
+async def test_an_answer_that_ends_well_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    client = Client()
+    with caplog.at_level(logging.DEBUG, "llama_router"):
+        stream(client)
+        client.link.client_left()
+    assert [] == caplog.records
 
 
 GONE: dict[str, Callable[[ClientLink], None]] = {
@@ -187,6 +215,25 @@ async def test_a_body_that_comes_later_is_waited_for() -> None:
     assert not reading.done()
     client.comes(b"c")
     assert b"abc" == await reading
+
+
+async def test_whoever_weighs_the_body_hears_what_was_there_and_what_comes() -> None:
+    client = Client()
+    grown: list[int] = []
+    client.link.take(b"ab")
+    client.link.take(b"c")
+    client.link.weigh(grown.append)
+    client.link.take(b"defg")
+    client.link.weigh(None)
+    client.link.take(b"h")
+    client.link.more_body = False
+    assert ([3, 4], b"abcdefgh") == (grown, await client.link.read_body())
+
+
+async def test_where_nothing_has_come_there_is_nothing_to_weigh() -> None:
+    grown: list[int] = []
+    Client().link.weigh(grown.append)
+    assert [] == grown
 
 
 async def test_a_client_that_waits_for_100_is_told_once_to_go_on() -> None:

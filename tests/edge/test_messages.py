@@ -45,28 +45,31 @@ BAD_BODIES: dict[str, tuple[object, str]] = {
     "NaN": (b'{"model": "test-model", "max_tokens": NaN, "messages": []}', "not valid JSON"),
     "UTF-16": (json.dumps(ask()).encode("utf-16"), "UTF-8"),
     "Latin-1": (json.dumps(ask("nonce:é"), ensure_ascii=False).encode("latin-1"), "UTF-8 at byte"),
-    "an array": ([], "must be a JSON object"),
-    "a string": ("hello", "must be a JSON object"),
-    "null": (None, "must be a JSON object"),
+    "an array": ([], "must be a JSON object, not an array"),
+    "a string": ("hello", "must be a JSON object, not a string"),
+    "null": (None, "must be a JSON object, not null"),
     "no model": (ask(model=None), "model: field required"),
     "an empty model": (ask(model=""), "model: must not be empty"),
-    "a number for a model": (ask(model=5), "model: expected str, got int; name a model"),
+    "a number for a model": (ask(model=5), "model: must be a string, not an integer; name a model"),
     "no messages": (ask(messages=None), "messages: field required"),
     "no message": (ask(messages=[]), "messages: at least one"),
-    "an object for messages": (ask(messages={}), "messages: expected array, got object"),
-    "a string for a message": (ask(messages=["hi"]), "messages.0: expected object, got str"),
+    "an object for messages": (ask(messages={}), "messages: must be an array, not an object"),
+    "a string for a message": (ask(messages=["hi"]), "messages.0: must be an object, not a string"),
     "a message without role": (ask(messages=[{"content": "hi"}]), "messages.0.role: field required"),
-    "an unknown role": (ask(messages=[{"role": "tool", "content": "hi"}]), "messages.0.role: invalid enum"),
+    "an unknown role": (
+        ask(messages=[{"role": "tool", "content": "hi"}]),
+        "messages.0.role: must not be 'tool'; one of",
+    ),
     "a message without content": (ask(messages=[*MESSAGES, {"role": "user"}]), "messages.1.content: field required"),
     "a number for content": (ask(messages=[{"role": "user", "content": 1}]), "messages.0.content: must be a string"),
     "null for content": (ask(messages=[{"role": "user", "content": None}]), "messages.0.content: must be a string"),
     "no max_tokens": (ask(max_tokens=None), "max_tokens: field required; say how many"),
-    "a string for max_tokens": (ask(max_tokens="many"), "max_tokens: expected int"),
-    "a fraction of a token": (ask(max_tokens=1.5), "max_tokens: expected int"),
-    "less than no tokens": (ask(max_tokens=-1), "max_tokens: expected int >= 0"),
-    "a string for stream": (ask(stream="yes"), "stream: expected bool"),
+    "a string for max_tokens": (ask(max_tokens="many"), "max_tokens: must be an integer, not a string"),
+    "a fraction of a token": (ask(max_tokens=1.5), "max_tokens: must be an integer, not a number"),
+    "less than no tokens": (ask(max_tokens=-1), "max_tokens: must be an integer of 0 or more"),
+    "a string for stream": (ask(stream="yes"), "stream: must be true or false, not a string"),
     "a number for system": (ask(system=7), "system: must be a string or an array"),
-    "a list for metadata": (ask(metadata=[]), "metadata: expected object"),
+    "a list for metadata": (ask(metadata=[]), "metadata: must be an object, not an array"),
 }
 
 
@@ -175,7 +178,7 @@ def test_an_answer_carries_the_model_name_that_was_asked_for(stage: Stage, asked
     response = stage.post(ask(nonce, model=asked, stream=stream))
     named = check(response.content, "native").model if stream else response.json()["model"]
     assert named == asked
-    assert stage.seen(nonce)[0].json["model"] == asked
+    assert stage.seen(nonce)[0].json["model"] == asked  # a llama-server in router mode goes by it
 
 
 def test_the_longest_pattern_that_fits_wins(stage: Stage) -> None:
@@ -183,16 +186,62 @@ def test_the_longest_pattern_that_fits_wins(stage: Stage) -> None:
     assert stage.post(ask(model="claude-haiku-4")).headers["x-router-instance"] != "twin"
 
 
-def test_whatever_the_router_does_not_read_reaches_the_instance_as_it_was_written(stage: Stage) -> None:
+ODD = (
+    b'{ "model":"test-model","max_tokens" : 16, "temperature":0.10000000000000001, "x-new":[1e400,{"a":null}],\n'
+    b' "messages":[{"role":"user","content":[{"type":"text","text":"%b \\u00e9\\ud83d\\ude00 \xc3\xa9"}]}],'
+    b'"metadata":{"user_id":null,"other":1}}'
+)
+
+
+def test_an_instance_of_ours_gets_the_canonical_form(stage: Stage) -> None:
     nonce = stage.planned()
-    content = (
-        b'{ "model":"test-model","max_tokens" : 16, "temperature":0.10000000000000001, "x-new":[1e400,{"a":null}],\n'
-        b' "messages":[{"role":"user","content":[{"type":"text","text":"%b \\u00e9\\ud83d\\ude00 \xc3\xa9"}]}],'
-        b'"metadata":{"user_id":null,"other":1}}' % nonce.encode()
-    )
-    response = stage.http.post("/v1/messages", content=content)
+    response = stage.http.post("/v1/messages", content=ODD % nonce.encode())
     assert response.status_code == 200, response.text
-    assert stage.seen(nonce)[0].body == content
+    assert response.headers["x-router-way"] == "native"
+    (seen,) = stage.seen(nonce)
+    assert seen.json == {
+        "model": MODEL,
+        "stream": False,
+        "max_tokens": 16,
+        "temperature": 0.10000000000000001,
+        "messages": [{"role": "user", "content": f"{nonce} é😀 é"}],
+    }
+    assert b'"temperature":0.10000000000000001' in seen.body  # numbers as they were written
+
+
+def test_two_spellings_of_one_request_are_the_same_to_the_instance(stage: Stage) -> None:
+    nonce = stage.planned()
+    block = {"type": "text", "text": f"say {nonce}", "cache_control": {"type": "ephemeral"}}
+    for body in (ask(nonce), ask(messages=[{"role": "user", "content": [block]}], system=[])):
+        answered(stage.post(body), nonce)
+    first, second = stage.seen(nonce)
+    assert first.body == second.body
+
+
+@pytest.fixture(scope="module")
+def hosted() -> Iterator[Stage]:
+    with Stage(instances=1, entry={"dialect": "anthropic", "slots": 2}) as stage:
+        yield stage
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_the_messages_api_itself_gets_every_byte_as_it_was_written(hosted: Stage, path: str) -> None:
+    nonce = hosted.planned()
+    content = ODD % nonce.encode()
+    response = hosted.http.post(path, content=content)
+    assert response.status_code == 200, response.text
+    assert [content] == [seen.body for seen in hosted.fakes[0].requests if nonce.encode() in seen.body]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_way_that_a_call_went_is_told(stage: Stage, hosted: Stage, stream: bool) -> None:
+    schema = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    for where, fields, way in ((stage, {}, "native"), (stage, {"output_config": schema}, "translated"),
+                               (hosted, {}, "exact")):  # fmt: skip
+        response = where.post(ask(where.planned(), stream=stream, **fields))
+        assert response.status_code == 200, response.text
+        told = response.headers.get("x-router-way") or response.text.partition("x-router-way: ")[2].splitlines()[0]
+        assert told == way
 
 
 def test_a_role_of_system_among_the_messages_is_let_through(stage: Stage) -> None:

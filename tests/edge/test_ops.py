@@ -37,6 +37,7 @@ def test_a_router_is_up_before_an_instance_is_and_ready_after(stage: Stage) -> N
             router.wait_ready(path="/healthz")
             response = httpx.get(f"{router.url}/readyz")
             assert (response.status_code, response.json()) == (503, {"ready": False, "models_serving": 0})
+            assert httpx.head(f"{router.url}/readyz").status_code == 503
             early = httpx.post(f"{router.url}/v1/messages", json=ask())  # it may be back soon, so the call waits for it
             assert "no slot of test-model came free" in refused(early, 529, "overloaded_error")
             fake.loading = False
@@ -55,6 +56,25 @@ def test_a_client_may_warm_its_connection_up(stage: Stage, path: str) -> None:
             response = wire.send(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).answer(body=False)
             assert response.status_code == 200
         answered(wire.send(as_bytes(ask("nonce:warm"))).answer(), "nonce:warm")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_head_is_answered_like_get_without_a_body(stage: Stage, path: str) -> None:
+    """A load balancer may ask with either."""
+    got = stage.http.get(path)
+    with Wire(stage.router.port) as wire:
+        for _ in range(2):
+            head = wire.send(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).answer(body=False)
+            assert (got.status_code, b"") == (head.status_code, head.content)
+            assert got.headers["content-length"] == head.headers["content-length"]
+            assert got.headers["content-type"] == head.headers["content-type"]
+        answered(wire.send(as_bytes(ask("nonce:looked"))).answer(), "nonce:looked")
+
+
+def test_what_is_not_served_with_head_says_with_what(stage: Stage) -> None:
+    response = stage.http.post("/readyz")
+    refused(response, 405, "invalid_request_error")
+    assert response.headers["allow"] == "GET, HEAD"
 
 
 def test_the_root_says_where_to_go(stage: Stage) -> None:
@@ -87,7 +107,7 @@ def test_metrics_are_of_the_type_that_prometheus_asks_for(stage: Stage) -> None:
 def test_calls_are_counted_by_how_they_ended(stage: Stage) -> None:
     before = {it: total(stage, "llama_router_calls_total", outcome=it) for it in ("ok", "failed", "refused")}
     answered(stage.post(ask("nonce:ok1")), "nonce:ok1")
-    refused(stage.post(ask(stage.planned(behave.server_error()))), 502, "api_error")
+    refused(stage.post(ask(stage.planned(behave.server_error(), behave.server_error()))), 502, "api_error")
     refused(stage.post(ask(max_tokens=-1)), 400, "invalid_request_error")
     nonce = stage.planned(behave.broken_head())
     answered(stage.post(ask(nonce)), nonce)

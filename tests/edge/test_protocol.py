@@ -78,7 +78,8 @@ def test_a_chunked_request_is_answered_and_goes_on_with_a_length(stage: Stage, w
     wire.send(b"%x\r\n%b\r\n0\r\nTrailer: 1\r\n\r\n" % (len(body) - half, body[half:]))
     answered(wire.answer(), nonce)
     (seen,) = stage.seen(nonce)
-    assert (seen.header("transfer-encoding"), seen.header("content-length")) == (None, str(len(body)))
+    assert (seen.header("transfer-encoding"), seen.header("content-length")) == (None, str(len(seen.body)))
+    assert seen.json["messages"] == ask(nonce)["messages"]
 
 
 def test_pipelined_requests_are_answered_in_their_order(wire: Wire) -> None:
@@ -219,6 +220,7 @@ BAD_BYTES = {
     "a header without a colon": head(POST, HOST, "nonsense"),
     "a NUL in a header": head(POST, HOST, "X-A: a\0b"),
     "a lone CR in a header": head(POST, HOST, "X-A: a\rb: c"),
+    "a URL that is none": head("GET http://[ HTTP/1.1", HOST),
     "a tunnel": head("CONNECT example.org:443 HTTP/1.1", "Host: example.org:443"),
 }
 
@@ -229,7 +231,16 @@ def test_what_is_not_http_is_refused_in_an_envelope_and_the_connection_closed(wi
     message = refused(response, 400, ERROR)
     assert response.headers["connection"] == "close"
     assert "callback" not in message
+    assert "; " in message  # what is wrong, and what to do
     assert wire.at_end()
+
+
+def test_tls_on_a_plain_port_is_called_by_its_name(wire: Wire) -> None:
+    assert "write http://" in refused(wire.send(BAD_BYTES["TLS on a plain port"]).answer(), 400, ERROR)
+
+
+def test_a_broken_chunk_is_told_what_a_chunk_is(wire: Wire) -> None:
+    assert "its size in hex" in refused(wire.send(BAD_BYTES["a chunk without a size"]).answer(), 400, ERROR)
 
 
 @pytest.mark.parametrize("digits", ["9" * 18, "9" * 25, "9" * 5000])
@@ -244,7 +255,7 @@ def test_an_absurd_length_is_refused_unread(wire: Wire, digits: str) -> None:
 def test_a_length_over_the_cap_is_refused_before_the_body_comes(wire: Wire) -> None:
     response = wire.send(head(POST, HOST, f"Content-Length: {33 * MIB}")).answer()
     message = refused(response, 413, "request_too_large")
-    assert f"{32 * MIB} bytes" in message
+    assert "larger than 32 MiB;" in message
     assert "shorten" in message
     assert wire.at_end()
 
@@ -278,7 +289,8 @@ def test_a_head_of_two_megabytes_is_refused(wire: Wire) -> None:
     with contextlib.suppress(ConnectionError):
         wire.send(head(POST, HOST, f"X-Big: {'x' * 2 * MIB}"))
     message = refused(wire.answer(), 431, ERROR)
-    assert "65536 bytes" in message
+    assert "64 KiB" in message
+    assert "send fewer or shorter ones" in message
 
 
 @pytest.mark.parametrize("extra", [99, 100])
@@ -388,15 +400,109 @@ def test_the_deadlines_of_a_real_router_are_those_that_are_documented() -> None:
             assert 29 < time.monotonic() - started < 35
 
 
-def test_refusals_are_counted_by_their_cause(stage: Stage, wire: Wire) -> None:
-    def count() -> float:
-        lines = stage.http.get("/metrics").text.splitlines()
-        name = 'llama_router_refused_total{cause="head_too_large"} '
-        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+def refusals(stage: Stage, cause: str) -> float:
+    lines = stage.http.get("/metrics").text.splitlines()
+    name = f'llama_router_refused_total{{cause="{cause}"}} '
+    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
-    before = count()
+
+def test_refusals_are_counted_by_their_cause(stage: Stage, wire: Wire) -> None:
+    before = refusals(stage, "head_too_large")
     refused(wire.send(head(f"GET /{'x' * 70_000} HTTP/1.1", HOST)).answer(), 431, ERROR)
-    assert count() == before + 1
+    assert refusals(stage, "head_too_large") == before + 1
+
+
+# ---------------------------------------------------------------- limits of the registry
+
+KEY_BYTES = 100 * 1024
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[Stage]:
+    with Stage(glass=True, limits={"connections": 12, "key_bytes": "100KiB"}) as stage:
+        yield stage
+
+
+def test_connections_over_the_limit_are_cut_and_counted(narrow: Stage) -> None:
+    before = refusals(narrow, "too_many_connections")
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Wire(narrow.router.port)) for _ in range(11)]
+        for wire in wires:
+            assert wire.send(head("GET /healthz HTTP/1.1", HOST)).answer().status_code == 200
+        for _ in range(3):
+            assert stack.enter_context(Wire(narrow.router.port)).at_end()
+        assert refusals(narrow, "too_many_connections") == before + 3
+    narrow.at_rest()
+
+
+def read_by_now(stage: Stage) -> None:
+    """What was sent before this has been read: it came before, and the router reads all that has come in one turn."""
+    for _ in range(3):
+        assert stage.http.get("/healthz").status_code == 200
+
+
+def posts(length_bytes: int) -> bytes:
+    return head(POST, HOST, f"Content-Length: {length_bytes}")
+
+
+@pytest.mark.parametrize("left", ["leaves", "stalls", "is answered"])
+def test_a_body_that_is_still_to_come_counts_for_its_key_and_is_given_back(narrow: Stage, left: str) -> None:
+    body = json.dumps(ask("nonce:slow")).encode()
+    body += b" " * (KEY_BYTES - len(body))
+    with Wire(narrow.router.port) as slow, Wire(narrow.router.port) as other:
+        slow.send(posts(KEY_BYTES) + body[:1])
+        read_by_now(narrow)
+        response = other.send(as_bytes(ask("nonce:no"))).answer()
+        assert "this key has" in refused(response, 429, "rate_limit_error")
+        assert response.headers["retry-after"] == "5"
+        if left == "stalls":
+            refused(slow.answer(), 408, "timeout_error")
+        elif left == "is answered":
+            answered(slow.send(body[1:]).answer(), "nonce:slow")
+        else:
+            slow.sock.shutdown(2)
+        eventually(lambda: narrow.post(ask("nonce:yes")).status_code == 200)
+        answered(other.send(as_bytes(ask("nonce:yes"))).answer(), "nonce:yes")  # the connection was kept
+    narrow.at_rest()
+
+
+def test_a_length_that_is_too_much_for_its_key_is_refused_before_the_body_comes(narrow: Stage) -> None:
+    with Wire(narrow.router.port) as wire:
+        wire.send(posts(KEY_BYTES + 1))
+        assert "this key has 0 B" in refused(wire.answer(), 429, "rate_limit_error")
+        wire.send(b"x" * (KEY_BYTES + 1))  # it comes all the same, and is not taken for a request
+        answered(wire.send(as_bytes(ask("nonce:next"))).answer(), "nonce:next")
+    narrow.at_rest()
+
+
+def test_a_chunked_body_counts_for_its_key_as_it_grows(narrow: Stage) -> None:
+    piece = b"%x\r\n%b\r\n" % (40 * 1024, b"x" * (40 * 1024))
+    with Wire(narrow.router.port) as first, Wire(narrow.router.port) as second:
+        first.send(chunked() + piece)
+        second.send(chunked() + piece)
+        read_by_now(narrow)
+        assert narrow.post(ask("x" * (21 * 1024))).status_code == 429
+        response = second.send(piece).answer()
+        assert "this key has 80 KiB" in refused(response, 429, "rate_limit_error")
+        assert response.headers["retry-after"] == "5"
+        assert second.at_end()
+        first.send(piece)  # 80 KiB of 100
+        read_by_now(narrow)
+        assert narrow.post(ask("x" * (21 * 1024))).status_code == 429
+        first.send(b"0\r\n\r\n")
+        assert "not valid JSON" in refused(first.answer(), 400, ERROR)
+    eventually(lambda: narrow.post(ask("x" * (90 * 1024))).status_code == 200)
+    narrow.at_rest()
+
+
+def test_a_chunked_body_that_is_answered_is_given_back(narrow: Stage) -> None:
+    body = json.dumps(ask("nonce:ch")).encode()
+    body += b" " * (60 * 1024 - len(body))
+    with Wire(narrow.router.port) as wire:
+        for _ in range(3):
+            wire.send(chunked() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+            answered(wire.answer(), "nonce:ch")
+    narrow.at_rest()
 
 
 def test_many_connections_at_once_are_all_answered(stage: Stage) -> None:

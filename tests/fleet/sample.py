@@ -41,12 +41,15 @@ def row(
     slots: int = 2,
     busy: int = 0,
     closing: int = 0,
+    carried: int = 0,
     state: State = State.SERVING,
     absences: int = 0,
     facts: Facts | None = None,
 ) -> Row:
     health = Health(state=state, absences=absences)
-    return Row(instance=instance(id_), health=health, facts=facts, slots=slots, busy=busy, closing=closing)
+    return Row(
+        instance=instance(id_), health=health, facts=facts, slots=slots, busy=busy, closing=closing, carried=carried
+    )
 
 
 def view(*rows: Row, pool: str = "m") -> FleetView:

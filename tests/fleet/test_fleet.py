@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from router.errors import NotFound
-from router.fleet.fleet import LONGEST_CLOSING_S, MUTE_CLOSING_S, UNBEGUN_IDLE_S, UNBEGUN_S, Asked, Fleet, Lease
+from router.fleet.closing import (
+    ARRIVES_S,
+    LONGEST_CLOSING_S,
+    MUTE_CLOSING_S,
+    UNBEGUN_IDLE_S,
+    UNBEGUN_S,
+)
+from router.fleet.fleet import Asked, Fleet, Lease
 from router.fleet.health import Event, State
 from router.fleet.instance import Facts
 from router.fleet.registry import Registry
@@ -157,8 +164,8 @@ def counts(fleet: Fleet, id_: str = "a") -> tuple[int, int, int]:
     return row.busy, row.closing, row.free
 
 
-def says(fleet: Fleet, processing: int, now_s: float, id_: str = "a") -> bool:
-    return fleet.settle_closing(id_, now_s, asked=fleet.asking(id_, now_s), processing=processing)
+def says(fleet: Fleet, processing: int, now_s: float, *, decodes: int | None = None) -> bool:
+    return fleet.settle_closing("a", now_s, asked=fleet.asking("a", now_s), processing=processing, decodes=decodes)
 
 
 def test_a_slot_that_is_closing_is_not_free_until_the_instance_says_so() -> None:
@@ -233,6 +240,53 @@ def test_a_call_that_had_not_begun_may_still_begin_for_a_while() -> None:
     other = leased(fleet)
     assert not says(fleet, 1, 1.0 + UNBEGUN_S - 0.01)
     assert says(fleet, 1, 1.0 + UNBEGUN_S)
+    other.give_back()
+
+
+def test_a_call_that_had_not_begun_is_counted_once_the_second_decode_since_it_arrived_has_begun() -> None:
+    fleet = sample.fleet({"m": ["a"]}, slots=2)
+    gone = leased(fleet, begun=False)
+    gone.sent(1.0)
+    gone.close(1.5)
+    other = leased(fleet)
+    told = [says(fleet, 1, now_s, decodes=decodes) for now_s, decodes in ((1.9, 5), (1.99, 50), (2.0, 60), (2.2, 61))]
+    assert ([False] * 4, (1, 1, 0)) == (told, counts(fleet))
+    assert says(fleet, 1, 2.4, decodes=62)
+    assert (1, 0, 1) == counts(fleet)
+    other.give_back()
+
+
+def test_a_call_that_an_instance_has_not_surely_counted_is_not_taken_off() -> None:
+    """What it counts may be the one that was closed, and this one still sits in its queue."""
+    fleet = sample.fleet({"m": ["a"]}, slots=2)
+    leased(fleet).close(1.0)
+    unbegun = leased(fleet, begun=False)
+    unbegun.sent(1.0)
+    told = [says(fleet, 1, now_s, decodes=decodes) for now_s, decodes in ((1.1, 5), (2.0, 50), (2.2, 51), (9.0, 51))]
+    assert ([False] * 4, (1, 1, 0)) == (told, counts(fleet))
+    assert says(fleet, 1, 9.5, decodes=52)
+    assert (1, 0, 1) == counts(fleet)
+
+
+def test_a_call_that_began_between_the_question_and_its_answer_is_not_taken_off() -> None:
+    fleet = sample.fleet({"m": ["a"]}, slots=2)
+    leased(fleet).close(1.0)
+    late = leased(fleet, begun=False)
+    asked = fleet.asking("a", 1.1)
+    late.sent(0.0)
+    late.begin()
+    assert not fleet.settle_closing("a", 1.3, asked=asked, processing=1, decodes=9)
+    assert says(fleet, 1, 1.4, decodes=9)
+
+
+def test_a_server_that_was_started_anew_counts_its_decodes_from_the_beginning() -> None:
+    fleet = sample.fleet({"m": ["a"]}, slots=2)
+    gone = leased(fleet, begun=False)
+    gone.sent(1.0)
+    gone.close(1.5)
+    other = leased(fleet)
+    told = [says(fleet, 1, now_s, decodes=decodes) for now_s, decodes in ((2.0, 60), (2.2, 7), (2.4, 8), (2.6, 9))]
+    assert [False, False, False, True] == told
     other.give_back()
 
 
@@ -365,6 +419,71 @@ def test_an_id_that_gets_another_process_has_nothing_of_the_old_one() -> None:
     assert (1, 0, 1) == counts(fleet)
 
 
+def test_a_process_is_known_by_its_place_whatever_it_is_called() -> None:
+    fleet = Fleet(seats(a="one", b="two"))
+    one, two = (fleet.view.rows[id_].instance for id_ in "ab")
+    fleet.adopt(seats(a="two", c="three"))
+    assert (None, "a") == (fleet.id_of(one), fleet.id_of(two))
+
+
+def test_who_was_taken_away_is_shown_while_calls_run_there_and_then_forgotten() -> None:
+    fleet = Fleet(seats(a="one", b="two"))
+    for id_ in "ab":
+        fleet.observe(id_, Event.ANSWERED, 1.0)
+    first, second = leased(fleet), leased(fleet)
+    leased(fleet, "b").close(1.0)
+    fleet.adopt(seats(c="three"))
+    assert [("a", 2)] == [(row.instance.id, row.busy) for row in fleet.departed()]
+    first.give_back()
+    second.close(2.0)
+    assert ([], 2) == (fleet.departed(), len(fleet._departed))
+    fleet.forget_departed(2.0 + LONGEST_CLOSING_S - 0.01)
+    assert 1 == len(fleet._departed)
+    fleet.forget_departed(2.0 + LONGEST_CLOSING_S)
+    assert [] == fleet._departed
+
+
+def test_who_has_moved_stays_with_its_model_under_another_name_and_is_asked_anew_when_its_pool_is_gone() -> None:
+    def registry(names: str, *pools: str) -> Registry:
+        known = sample.registry({pool: (names if pool == "m" else ["c"]) for pool in pools}, 1)
+        return replace(
+            known,
+            instances={id_: replace(one, address="c" if id_ == "c" else "x") for id_, one in known.instances.items()},
+        )
+
+    fleet = Fleet(registry("a", "m", "n"))
+    for id_, model in (("a", "x"), ("c", "y"), ("a", "y")):
+        fleet.observe(id_, fleet.learn(id_, Facts(slots=1, model=model)), 1.0)
+    assert {"m": (), "n": ("c", "a")} == dict(fleet.view.members)
+    fleet.adopt(registry("b", "m", "n"))
+    assert {"m": (), "n": ("c", "b")} == dict(fleet.view.members)
+    fleet.adopt(registry("b", "m"))
+    assert (("b",), State.UNKNOWN) == (fleet.view.members["m"], fleet.view.rows["b"].health.state)
+    fleet.observe("b", fleet.learn("b", Facts(slots=1, model="y")), 2.0)
+    assert State.MISPLACED is fleet.view.rows["b"].health.state
+
+
+def test_what_is_on_probation_takes_one_call_beside_those_that_still_run_from_before() -> None:
+    fleet = sample.fleet({"m": ["a"]}, slots=4)
+    ends, cut, goes_on = leased(fleet), leased(fleet), leased(fleet)
+    for now_s in range(5):
+        fleet.observe("a", Event.TIMED_OUT, 1.0 + now_s)
+    fleet.observe("a", Event.ANSWERED, 100.0)
+    assert (3, 0, 1) == counts(fleet)
+    new = leased(fleet)
+    ends.give_back()
+    cut.close(101.0)
+    assert (2, 1, 0) == counts(fleet), "they make no room"
+    new.give_back()
+    assert (1, 1, 1) == counts(fleet)
+    leased(fleet).close(102.0)
+    assert (1, 2, 0) == counts(fleet), "its slot may still be busy"
+    fleet.observe("a", Event.CALL_BEGAN, 103.0)
+    assert (1, 2, 1) == counts(fleet)
+    goes_on.give_back()
+    assert (0, 2, 2) == counts(fleet)
+
+
 def test_two_that_change_places_keep_each_its_own() -> None:
     fleet = Fleet(seats(a="one", b="two"))
     for id_ in "ab":
@@ -382,17 +501,23 @@ def test_two_that_change_places_keep_each_its_own() -> None:
 class Sent:
     """A call of ours as its instance sees it."""
 
-    def __init__(self, lease: Lease, process: str) -> None:
+    def __init__(self, lease: Lease, process: str, sent_s: float) -> None:
         self.lease = lease
         self.process = process
-        self.state = "sent"  # then "runs", then "over"
-        self.closed_s: float | None = None
+        self.sent_s = sent_s
+        self.state = "sent"  # then "queued", where no count has it, "runs" and "over"
+        self.next_up = False  # the queue is emptied at the end of the decode that is under way
+        self.closed = self.old = False
 
-    def may_begin(self, now_s: float) -> bool:
-        return self.state == "sent" and (self.closed_s is None or now_s < self.closed_s + UNBEGUN_S)
+    @property
+    def inside(self) -> bool:
+        return self.state != "over"
 
 
 SLOTS = 3
+TELLS_NO_DECODES = "two.example"
+# How many calls it has, how often it has decoded, and which of ours were over by then, their end not read yet.
+Told = tuple[int, int | None, list[Sent]]
 REGISTRIES = (
     seats(SLOTS, a="one", b="two"),
     seats(SLOTS, a="one"),
@@ -402,14 +527,14 @@ REGISTRIES = (
     seats(SLOTS, a="three", b="two"),
 )
 HOW_FAR = ("sent", "runs", "begun", "begun")
-PAUSES_S = (0.05, 0.15, 0.7)
+PAUSES_S = (0.15, 0.5, 1.1)
 WELL = (Event.ANSWERED, Event.CALL_BEGAN, Event.RESUME)
 ANYTHING = tuple(event for event in Event if event is not Event.REFUSED)
 MODELS = ("x", "m", "n")
 VERBS = {
-    "lease": 10, "starts": 1, "head": 1, "ends": 4, "fails": 2, "pause": 5, "resume": 1, "cut": 6, "notices": 2,
-    "ask": 5, "counts": 4, "tells": 4, "tells at once": 4, "later": 1, "well": 3, "anything": 1, "dies": 1, "learn": 1,
-    "reload": 1,
+    "lease": 10, "arrives": 3, "decodes": 8, "head": 1, "ends": 4, "fails": 2, "pause": 5, "resume": 1, "cut": 6,
+    "notices": 2, "ask": 5, "counts": 4, "tells": 4, "tells at once": 8, "later": 5, "well": 3, "anything": 1,
+    "dies": 1, "learn": 1, "reload": 1,
 }  # fmt: skip
 _steps = st.tuples(
     st.sampled_from([verb for verb, often in VERBS.items() for _ in range(often)]),
@@ -426,9 +551,10 @@ class World:
         self.fleet = Fleet(REGISTRIES[0])
         self.now_s = 0.0
         self.calls: list[Sent] = []
-        self.asked: dict[str, tuple[str, Asked, int | None]] = {}
+        self.decodes = dict.fromkeys(("one.example", "two.example", "three.example"), 0)
+        self.asked: dict[str, tuple[str, Asked, Told | None]] = {}
         for id_ in self.fleet.view.rows:
-            self.fleet.observe(id_, Event.ANSWERED, 0.0)
+            self.observe(id_, Event.ANSWERED)
 
     def process(self, id_: str) -> str | None:
         row = self.fleet.view.rows.get(id_)
@@ -447,6 +573,9 @@ class World:
             case "later":
                 # Never so late that the clock alone frees a slot.
                 self.now_s = min(self.now_s + PAUSES_S[at % 3], LONGEST_CLOSING_S - 0.01)
+                self.pass_time()
+            case "decodes":
+                self.decode(self.process(id_))
             case "reload":
                 self.fleet.adopt(REGISTRIES[at % len(REGISTRIES)])
             case "lease":
@@ -467,19 +596,51 @@ class World:
         assert (row is not None and row.free > 0) == (lease is not None)
         if lease is None or process is None:
             return
-        call = Sent(lease, process)
+        call = Sent(lease, process, self.now_s)
         self.calls.append(call)
+        lease.sent(self.now_s)
         if how_far != "sent":
             call.state = "runs"
         if how_far == "begun":
             lease.begin()
 
+    # What a process does by itself. One that tells no decodes takes what comes within the time allowed.
+
+    def pass_time(self) -> None:
+        for it in self.calls:
+            if it.state == "sent" and it.sent_s + min(ARRIVES_S, UNBEGUN_IDLE_S) <= self.now_s:
+                it.state = "queued"
+            if it.state == "queued" and it.process == TELLS_NO_DECODES and it.sent_s + UNBEGUN_S <= self.now_s:
+                it.state = "runs"
+        self.take_idly()
+
+    def decode(self, process: str | None) -> None:
+        if process is None or not self.running(process):
+            return
+        self.decodes[process] += 1
+        for it in self.calls:
+            if it.process == process and it.state == "queued":
+                it.state, it.next_up = ("runs" if it.next_up else "queued"), True
+
+    def take_idly(self) -> None:
+        for process in self.decodes:
+            if not self.running(process):
+                for it in self.calls:
+                    if it.process == process and it.state == "queued":
+                        it.state = "runs"
+
+    def observe(self, id_: str, event: Event) -> None:
+        before, after = self.fleet.observe(id_, event, self.now_s)
+        if after is State.PROBATION is not before:
+            for it in self.calls:
+                it.old |= it.process == self.process(id_)
+
     def see(self, verb: str, id_: str, at: int) -> None:
         match verb:
             case "well":
-                self.fleet.observe(id_, WELL[at % len(WELL)], self.now_s)
+                self.observe(id_, WELL[at % len(WELL)])
             case "anything":
-                self.fleet.observe(id_, ANYTHING[at % len(ANYTHING)], self.now_s)
+                self.observe(id_, ANYTHING[at % len(ANYTHING)])
             case "learn":
                 self.fleet.learn(id_, Facts(slots=SLOTS, model=MODELS[at % len(MODELS)]))
             case _:
@@ -487,7 +648,7 @@ class World:
                     if it.process == self.process(id_):
                         it.state = "over"
                 self.asked.pop(id_, None)
-                self.fleet.observe(id_, Event.REFUSED, self.now_s)
+                self.observe(id_, Event.REFUSED)
 
     def talk(self, verb: str, id_: str) -> None:
         """Ask an instance how much it processes; it counts, and later its answer comes."""
@@ -495,39 +656,49 @@ class World:
         if verb == "ask" and process is not None:
             self.asked[id_] = process, self.fleet.asking(id_, self.now_s), None
         elif verb == "counts" and id_ in self.asked:
-            self.asked[id_] = *self.asked[id_][:2], self.running(self.asked[id_][0])
+            self.asked[id_] = *self.asked[id_][:2], self.count(self.asked[id_][0])
         elif verb == "tells" and id_ in self.asked:
-            was, asked, processing = self.asked.pop(id_)
+            was, asked, told = self.asked.pop(id_)
             if was != process:
                 return  # a loop that asks is bound to one process
-            told = self.running(was) if processing is None else processing
+            processing, decodes, over = told or self.count(was)
+            for it in over:  # an answer is weighed when what ended before it has been read
+                if not it.lease.unread:
+                    it.lease.give_back()
             before = [row.closing for row in self.fleet.view.rows.values()]
-            freed = self.fleet.settle_closing(id_, self.now_s, asked=asked, processing=told)
+            freed = self.fleet.settle_closing(id_, self.now_s, asked=asked, processing=processing, decodes=decodes)
             assert freed == (before != [row.closing for row in self.fleet.view.rows.values()])
+
+    def count(self, process: str) -> Told:
+        over = [it for it in self.calls if it.process == process and not it.inside and it.lease.held]
+        return self.running(process), None if process == TELLS_NO_DECODES else self.decodes[process], over
 
     def to_call(self, verb: str, at: int) -> None:
         match verb:
-            case "starts":
-                if (it := self.pick(at, "sent")) and it.may_begin(self.now_s):
-                    it.state = "runs"
+            case "arrives":
+                if it := self.pick(at, "sent"):
+                    it.state = "queued"
+                    self.take_idly()
             case "head":
                 if it := self.pick(at, "runs", held=True):
                     it.lease.begin()
             case "ends":
                 if it := self.pick(at, "runs"):
                     it.state = "over"
-                    if it.lease.held and not it.lease.unread:
-                        it.lease.give_back()
+                    if at % 2 and it.lease.held and not it.lease.unread:
+                        it.lease.give_back()  # the others' ends are still on their way
+                    self.take_idly()
             case "fails":  # its end, or a failure, is read at last
                 if it := self.pick(at, "over", held=True):
                     it.lease.give_back()
             case "cut":
-                if it := self.pick(at, "sent", "runs", "over", held=True):
-                    it.closed_s = self.now_s
+                if it := self.pick(at, "sent", "queued", "runs", "over", held=True):
+                    it.closed = True
                     it.lease.close(self.now_s)
             case "notices":
-                if it := self.pick(at, "sent", "runs", held=False):
+                if it := self.pick(at, "sent", "queued", "runs", held=False):
                     it.state = "over"
+                    self.take_idly()
             case "pause" | "resume":
                 if it := self.pick(at, "runs", "over", held=True):
                     it.lease.reading(verb == "resume")
@@ -539,14 +710,15 @@ class World:
             mine = [it for it in self.calls if it.process == process]
             assert row.busy == sum(it.lease.held for it in mine), "a lease was lost, or counted twice"
             assert row.busy + row.closing <= SLOTS
-            closing = [it for it in mine if not it.lease.held and it.closed_s is not None]
-            inside = sum(it.state == "runs" or it.may_begin(self.now_s) for it in closing)
-            assert inside <= row.closing, "a slot was freed in which a call runs, or may begin"
-        for process in {it.process for it in self.calls}:
-            inside = sum(
-                it.process == process and (it.state == "runs" or it.may_begin(self.now_s)) for it in self.calls
+            closing = [it for it in mine if not it.lease.held and it.closed]
+            assert sum(it.inside for it in closing) <= row.closing, (
+                "a slot was freed in which a call runs, or may begin"
             )
-            assert inside <= SLOTS, "more calls than slots"
+            if row.health.state is State.PROBATION:
+                assert sum(it.lease.held and not it.old for it in mine) <= 1, "more than one call on probation"
+        for process in {it.process for it in self.calls}:
+            assert sum(it.process == process and it.inside for it in self.calls) <= SLOTS, "more calls than slots"
+        assert all(row.busy for row in fleet.departed())
         shown = {id_: row.instance.id for id_, row in fleet.view.rows.items()}
         assert all(id_ == told for id_, told in shown.items())
         assert {id_ for ids in fleet.view.members.values() for id_ in ids} <= set(shown)

@@ -25,17 +25,17 @@ steady = settings(derandomize=True, max_examples=300, deadline=None)
 # From the state on the left, by the event above, to the state in the field; "." stays. A timeout and a failed call are
 # the first in a row, and the back-off is over.
 TABLE = """
-          answered  sleeps   loading refused timed_out broke   stuck   call_began call_failed swapped   drain    resume
-unknown   serving   sleeping loading ejected .         ejected .       .          .           misplaced draining .
-loading   serving   sleeping .       ejected .         ejected .       .          .           misplaced draining .
-serving   .         sleeping loading ejected .         ejected ejected .          .           misplaced draining .
-sleeping  serving   .        loading ejected .         ejected ejected .          .           misplaced draining .
-probation .         sleeping loading ejected .         ejected ejected serving    ejected     misplaced draining .
-ejected   probation sleeping loading .       .         .       .       .          .           misplaced draining .
-misplaced serving   sleeping loading ejected .         .       .       .          .           .         draining .
-draining  .         .        .       .       .         .       .       .          .           .         .        unknown
-"""
-_EVENTS, *_ROWS = [line.split() for line in TABLE.strip().splitlines()]
+state     answered  sleeps    loading refused timed_out broke   stuck   call_began call_failed swapped   drain    resume
+unknown   serving   sleeping  loading ejected .         ejected .       .          .           misplaced draining .
+loading   serving   sleeping  .       ejected .         ejected .       .          .           misplaced draining .
+serving   .         sleeping  loading ejected .         ejected ejected .          .           misplaced draining .
+sleeping  serving   .         loading ejected .         ejected ejected .          .           misplaced draining .
+probation .         .         loading ejected .         ejected ejected serving    ejected     misplaced draining .
+ejected   probation probation loading .       .         .       .       .          .           misplaced draining .
+misplaced serving   sleeping  loading ejected .         .       .       .          .           .         draining .
+draining  .         .         .       .       .         .       .       .          .           .         .        unknown
+"""  # noqa: E501
+(_, *_EVENTS), *_ROWS = [line.split() for line in TABLE.strip().splitlines()]
 MOVES = [
     (row[0], event, row[0] if after == "." else after)
     for row in _ROWS
@@ -169,6 +169,57 @@ def test_who_is_away_for_long_is_not_waited_for_any_more_until_it_shows_itself()
     assert step(health, Event.ANSWERED, 2.0).hopeful
 
 
+# What one that has been out does instead, until a call has gone well there.
+ON_TRIAL = [
+    (state, event)
+    for state in (State.UNKNOWN, State.LOADING, State.MISPLACED, State.EJECTED)
+    for event in (Event.ANSWERED, Event.SLEEPS)
+]
+
+
+@pytest.mark.parametrize(("state", "event"), ON_TRIAL)
+def test_on_trial_every_way_back_goes_through_probation_and_not_before_its_time(state: State, event: Event) -> None:
+    health = Health(state=state, on_trial=True, back_at_s=5.0)
+    assert state is step(health, event, 4.999).state
+    assert State.PROBATION is step(health, event, 5.0).state
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("event", Event)
+def test_the_trial_moves_nothing_but_the_way_back(state: State, event: Event) -> None:
+    if (state, event) not in ON_TRIAL:
+        free, tried = (step(Health(state=state, on_trial=trial), event, 1.0) for trial in (False, True))
+        assert free.state is tried.state
+
+
+def test_the_trial_ends_with_a_call_that_goes_well_or_by_the_operator() -> None:
+    out = after(Event.REFUSED)
+    assert (State.EJECTED, True) == (out.state, out.on_trial)
+    loaded = step(step(out, Event.LOADING, 2.0), Event.ANSWERED, 3.0)
+    assert (State.PROBATION, True) == (loaded.state, loaded.on_trial)
+    asleep = step(loaded, Event.SLEEPS, 4.0)
+    assert loaded is asleep, "asleep or not, it takes one call at a time"
+    well = step(asleep, Event.CALL_BEGAN, 5.0)
+    assert (State.SERVING, False) == (well.state, well.on_trial)
+    resumed = step(step(out, Event.DRAIN, 2.0), Event.RESUME, 3.0)
+    assert State.SERVING is step(resumed, Event.ANSWERED, 4.0).state
+
+
+def test_an_instance_that_falls_over_again_and_again_while_it_loads_waits_longer_each_time() -> None:
+    health, waits = Health(state=State.SERVING), []
+    for _ in range(4):
+        now_s = health.back_at_s + 0.5
+        health = step(step(health, Event.LOADING, now_s), Event.REFUSED, now_s)
+        waits.append(health.back_at_s - now_s)
+        assert State.LOADING is step(step(health, Event.LOADING, now_s), Event.ANSWERED, now_s + 0.5).state
+    assert [1.0, 2.0, 4.0, 8.0] == waits
+
+
+def test_a_first_restart_is_over_after_the_shortest_back_off() -> None:
+    health = step(after(Event.REFUSED), Event.LOADING, 1.5)
+    assert State.PROBATION is step(health, Event.ANSWERED, 1.0 + BACK_OFF_S).state
+
+
 def test_an_operators_will_outlives_everything_but_the_operator() -> None:
     everything = [event for event in Event if event is not Event.RESUME]
     assert State.DRAINING is after(Event.DRAIN, *everything).state
@@ -176,10 +227,15 @@ def test_an_operators_will_outlives_everything_but_the_operator() -> None:
     assert (State.UNKNOWN, 0, 0, 0) == (resumed.state, resumed.timeouts, resumed.failures, resumed.absences)
 
 
-def test_on_probation_it_takes_one_call_at_a_time() -> None:
-    for busy, closing in ((0, 0), (1, 0), (0, 1), (3, 1)):
-        row = sample.row("a", slots=4, busy=busy, closing=closing, state=State.PROBATION)
-        assert (0 if busy + closing else 1) == row.free
+@pytest.mark.parametrize(
+    ("busy", "closing", "carried", "free"),
+    [(0, 0, 0, 1), (1, 0, 0, 0), (0, 1, 0, 0), (3, 0, 3, 1), (2, 1, 3, 1), (2, 1, 2, 0), (3, 1, 4, 0), (3, 1, 3, 0)],
+)
+def test_on_probation_it_takes_one_call_at_a_time_beside_those_from_before(
+    busy: int, closing: int, carried: int, free: int
+) -> None:
+    row = sample.row("a", slots=4, busy=busy, closing=closing, carried=carried, state=State.PROBATION)
+    assert free == row.free
 
 
 # ---------------------------------------------------------------- values
@@ -232,7 +288,8 @@ def test_whatever_was_seen_these_hold(seen: Seen) -> None:
         if before.state is State.DRAINING and moved:
             assert Event.RESUME is event
         if health.state is State.PROBATION and moved:
-            assert (State.EJECTED, Event.ANSWERED) == (before.state, event)
+            assert before.on_trial
+            assert event in {Event.ANSWERED, Event.SLEEPS}
             assert now_s >= before.back_at_s
         if health.state is State.EJECTED and moved:
             assert BACK_OFF_S <= health.back_at_s - now_s + 1e-9 <= MAX_BACK_OFF_S + 2e-9
@@ -241,6 +298,10 @@ def test_whatever_was_seen_these_hold(seen: Seen) -> None:
             assert not (last and event in SOFT - {Event.TIMED_OUT})
         if before.state is State.PROBATION and health.state is State.SERVING:
             assert Event.CALL_BEGAN is event
+        if before.on_trial and health.state in {State.SERVING, State.SLEEPING}:
+            assert (State.PROBATION, Event.CALL_BEGAN) == (before.state, event)
+        assert (health.state in {State.SERVING, State.SLEEPING}) <= (not health.on_trial)
+        assert (health.state in {State.EJECTED, State.PROBATION}) <= health.on_trial
 
 
 @steady

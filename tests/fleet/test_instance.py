@@ -1,4 +1,5 @@
 import pytest
+from msgspec.structs import replace
 
 from router.fleet.instance import Facts, Instance
 from tests.fleet import sample
@@ -24,6 +25,17 @@ def test_the_origin_is_the_url_up_to_the_prefix(instance: Instance, origin: str)
 def test_a_repr_shows_neither_key_nor_address() -> None:
     assert "Instance(i)" == repr(made()) == str(made())
     assert "secret" not in repr(sample.row("a"))
+
+
+def test_a_process_is_where_it_is_reached_and_neither_its_id_nor_its_key() -> None:
+    one = made()
+    assert one.process == replace(one, id="j", api_key="other", pools=("m",), slots=4).process
+    others = [replace(one, **{field: value}) for field, value in PLACES.items()]
+    assert 1 + len(PLACES) == len({one.process, *(it.process for it in others)})
+    assert [False] * len(PLACES) == [one.same_process(it) for it in others]
+
+
+PLACES: dict[str, object] = {"address": "rig2", "port": 8081, "prefix": "/llm", "tls": True}
 
 
 def test_facts_that_were_not_told_are_none() -> None:

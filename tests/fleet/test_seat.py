@@ -1,8 +1,9 @@
 import pytest
 
+from router.fleet.closing import Arrival, Closing
 from router.fleet.fleet import Asked
 from router.fleet.health import Health
-from router.fleet.seat import Closing, Seat
+from router.fleet.seat import Seat
 from tests.fleet import sample
 
 
@@ -30,13 +31,13 @@ def test_a_seat_that_is_not_known_to_serve_takes_no_call_however_many_slots_it_h
 def test_a_seat_is_in_use_while_a_call_of_ours_runs_there_or_may(busy: int, closing: int, in_use: bool) -> None:
     seat = Seat(sample.instance("a", 4))
     seat.row = sample.row("a", busy=busy)
-    seat.closing = [Closing(closed_s=1.0, settle_from_s=2.0)] * closing
+    seat.closing = [Closing(1.0, Arrival())] * closing
     assert in_use is seat.in_use
 
 
 def test_what_is_closing_at_one_seat_is_not_at_another() -> None:
     one, two = Seat(sample.instance("a")), Seat(sample.instance("a"))
-    one.closing.append(Closing(closed_s=1.0, settle_from_s=1.0))
+    one.closing.append(Closing(1.0, Arrival()))
     assert (True, False) == (one.in_use, two.in_use)
 
 
@@ -47,7 +48,7 @@ def test_its_repr_is_a_line_for_an_operator() -> None:
 
 
 def test_notes_about_a_moment_do_not_change() -> None:
-    closing, asked = Closing(closed_s=1.0, settle_from_s=2.0), Asked(at_s=3.0)
+    closing, asked = Closing(1.0, Arrival()), Asked(at_s=3.0)
     with pytest.raises(AttributeError):
         closing.closed_s = 2.0  # type: ignore[misc]  # that is the point
     with pytest.raises(AttributeError):

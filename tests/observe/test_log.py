@@ -16,7 +16,8 @@ pytestmark = pytest.mark.anyio
 
 RECORD = CallRecord(
     request_id="req_1", endpoint="messages", outcome="failed", cause="upstream_broke", status=502, key_id="alice",
-    team="red", model='a "model"\nof two lines, ä', pool="qwen", instance_id="rig1", decision="place", stream=True,
+    team="red", model='a "model"\nof two lines, ä', pool="qwen", instance_id="rig1", decision="place", way="translated",
+    dropped=("server_tool_use",), stream=True,
     attempts=2, failed_on=("rig2",), causes=("upstream_broke",), queue_s=0.0, ttft_s=0.25, itl_s=0.02, duration_s=3.0,
     bytes_in=1, bytes_out=2, events=3, input_tokens=4, cached_tokens=0, output_tokens=5, stop_reason="end_turn",
 )  # fmt: skip

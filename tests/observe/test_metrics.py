@@ -16,10 +16,14 @@ NAMES = {
     "llama_router_queue_seconds": ("histogram", {"endpoint", "model", "instance"}),
     "llama_router_call_seconds": ("histogram", {"endpoint", "model", "instance"}),
     "llama_router_tokens": ("counter", {"endpoint", "model", "instance", "kind"}),
+    "llama_router_ways": ("counter", {"endpoint", "way"}),
+    "llama_router_dropped_blocks": ("counter", {"type"}),
     "llama_router_attempts_failed": ("counter", {"instance"}),
     "llama_router_loop_failures": ("counter", {"loop"}),
     "llama_router_refused": ("counter", {"cause"}),
+    "llama_router_log_lines_lost": ("counter", set()),
     "llama_router_loop_lag_seconds": ("gauge", set()),
+    "llama_router_tasks": ("gauge", set()),
     "llama_router_slots": ("gauge", {"instance"}),
     "llama_router_slots_busy": ("gauge", {"instance"}),
     "llama_router_slots_closing": ("gauge", {"instance"}),
@@ -31,6 +35,7 @@ OK = CallRecord(
     request_id="req_1", endpoint="messages", outcome="ok", model="a-name-of-the-clients", pool="qwen",
     instance_id="rig1", key_id="alice", queue_s=0.5, ttft_s=0.25, itl_s=0.02, duration_s=3.0,
     input_tokens=5, cached_tokens=2, output_tokens=3, failed_on=("rig2", "rig3"),
+    way="native", dropped=("server_tool_use",),
 )  # fmt: skip
 CALL = {"endpoint": "messages", "model": "qwen", "instance": "rig1"}
 
@@ -61,6 +66,7 @@ def test_there_are_these_metrics_with_these_labels_and_no_others() -> None:
     metrics.loop_failures.series(("poll",)).inc()
     fleet = sample.fleet({"qwen": ["rig1"]})
     metrics.watch(lambda: fleet.view, lambda pool: 0)
+    metrics.watch_log(lambda: 0)
     families = list(text_string_to_metric_families(metrics.render().decode()))
     assert NAMES == {
         family.name: (family.type, {label for it in family.samples for label in it.labels} - {"le"})
@@ -73,6 +79,7 @@ def test_every_metric_is_announced_before_the_first_call() -> None:
     fleet = sample.fleet({"qwen": ["rig1"]})
     metrics = Metrics()
     metrics.watch(lambda: fleet.view, lambda pool: 0)
+    metrics.watch_log(lambda: 0)
     assert set(NAMES) == {family.name for family in text_string_to_metric_families(metrics.render().decode())}
 
 
@@ -90,6 +97,8 @@ def test_every_metric_is_announced_before_the_first_call() -> None:
         ("llama_router_tokens_total", CALL | {"kind": "input"}, 10),
         ("llama_router_tokens_total", CALL | {"kind": "cached"}, 4),
         ("llama_router_tokens_total", CALL | {"kind": "output"}, 6),
+        ("llama_router_ways_total", {"endpoint": "messages", "way": "native"}, 2),
+        ("llama_router_dropped_blocks_total", {"type": "server_tool_use"}, 2),
         ("llama_router_attempts_failed_total", {"instance": "rig2"}, 2),
         ("llama_router_attempts_failed_total", {"instance": "rig3"}, 2),
         ("llama_router_attempts_failed_total", {"instance": "rig1"}, None),
@@ -129,6 +138,19 @@ def test_no_label_holds_what_a_caller_wrote() -> None:
     text = of(OK).render().decode()
     for told in ("a-name-of-the-clients", "alice", "req_1"):
         assert told not in text
+
+
+def test_types_of_blocks_that_nobody_knows_are_counted_under_one_name() -> None:
+    metrics = of(msgspec.structs.replace(OK, dropped=("nonce-one", "nonce-two", "container_upload")))
+    kinds = ("other", "container_upload", "nonce-one")
+    assert [2, 1, None] == [value(metrics, "llama_router_dropped_blocks_total", {"type": kind}) for kind in kinds]
+    assert "nonce" not in metrics.render().decode()
+
+
+def test_a_call_that_went_no_way_is_not_counted_under_one() -> None:
+    assert {} == {
+        name: count for (name, _), count in values(of(msgspec.structs.replace(OK, way=""))).items() if "ways_t" in name
+    }
 
 
 def test_an_instance_that_counts_backwards_does_not_turn_a_counter_back() -> None:
@@ -173,3 +195,11 @@ def test_two_routers_in_one_process_count_apart() -> None:
     first, second = of(OK), Metrics()
     labels = CALL | {"outcome": "ok", "cause": ""}
     assert (1, None) == tuple(value(it, "llama_router_calls_total", labels) for it in (first, second))
+
+
+def test_lines_that_the_log_has_lost_are_read_at_each_scrape() -> None:
+    metrics, lost = Metrics(), [0]
+    metrics.watch_log(lambda: lost[0])
+    assert 0.0 == value(metrics, "llama_router_log_lines_lost_total", {})
+    lost[0] = 3
+    assert 3.0 == value(metrics, "llama_router_log_lines_lost_total", {})

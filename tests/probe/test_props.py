@@ -24,7 +24,14 @@ PROPS: dict[str, Any] = {
     "is_sleeping": False,
 }
 FACTS = Facts(
-    slots=2, ctx_tokens=4096, model="qwen3-coder", build="b9000-0123abcd", vision=False, tools=True, thinking=True
+    slots=2,
+    ctx_tokens=4096,
+    model="qwen3-coder",
+    build="b9000-0123abcd",
+    vision=False,
+    tools=True,
+    thinking=True,
+    switch=True,
 )
 
 
@@ -58,6 +65,8 @@ def test_the_facts_are_read() -> None:
         (props(modalities={"audio": True}), "vision", False),
         (props(modalities={"vision": True}), "vision", True),
         (without("chat_template_caps"), "tools", None),
+        (props(chat_template_caps={"supports_tools": True, "supports_reasoning_effort": True}), "effort", True),
+        (props(chat_template="{{ enable_thinking ~ reasoning_effort }}"), "effort", True),
         (props(chat_template_caps={}), "tools", None),
         (props(chat_template_caps={"supports_tools": False}), "tools", False),
         (without("chat_template"), "thinking", None),
@@ -70,8 +79,26 @@ def test_a_fact_may_be_missing_without_the_others(body: bytes, fact: str, value:
     facts = read_props(body)
     assert facts is not None
     assert value == getattr(facts, fact)
-    others = [name for name in Facts.__struct_fields__ if name != fact]
+    template = {"thinking", "switch"} if fact == "thinking" else {fact}  # the template alone says both
+    others = [name for name in Facts.__struct_fields__ if name not in template]
     assert [getattr(FACTS, name) for name in others] == [getattr(facts, name) for name in others]
+
+
+@pytest.mark.parametrize(
+    ("template", "switch"),
+    [("{{ enable_thinking }}", True), ("{{ message.reasoning_content }}", False), ("", False)],
+)
+def test_a_template_that_shows_thoughts_need_not_let_them_be_switched_off(template: str, switch: bool) -> None:
+    facts = read_props(props(chat_template=template))
+    assert facts is not None
+    assert switch == facts.switch
+
+
+def test_props_never_say_whether_there_are_messages() -> None:
+    """That is found by asking: no page tells it."""
+    facts = read_props(props())
+    assert facts is not None
+    assert facts.messages is None
 
 
 def test_slots_alone_are_facts() -> None:

@@ -1,4 +1,4 @@
-"""Busy or stuck: only slots that are busy while the count of decodes stands still for a minute are stuck."""
+"""Busy or stuck: slots that are busy for a minute while the count of decodes stands still, or nobody answers."""
 
 import pytest
 
@@ -57,3 +57,49 @@ def test_after_a_rest_the_time_begins_anew_though_the_count_is_the_same() -> Non
     watch.rest()
     assert not watch.look(busy(7), 3600.0)
     assert watch.look(busy(7), 3600.0 + STUCK_S)
+
+
+def test_a_question_without_an_answer_is_no_movement() -> None:
+    watch = StuckWatch()
+    assert not watch.look(busy(7), 0.0)
+    assert not watch.look(None, STUCK_S - 0.1)
+    assert watch.look(None, STUCK_S)
+    assert watch.look(busy(7), STUCK_S + 1)
+    assert not watch.look(busy(8), STUCK_S + 2)
+
+
+def test_who_never_answers_is_stuck_after_the_time() -> None:
+    watch = StuckWatch()
+    assert [False, False, True] == [
+        watch.look(None, now_s) for now_s in (100.0, 100.0 + STUCK_S - 0.1, 100.0 + STUCK_S)
+    ]
+
+
+@pytest.mark.parametrize("pulse", [busy(None), Pulse(processing=0, decodes=7), busy(7)])
+def test_any_answer_after_silence_is_movement_where_it_shows_nothing_else(pulse: Pulse) -> None:
+    watch = StuckWatch()
+    watch.look(None, 0.0)
+    assert not watch.look(pulse, STUCK_S)
+    assert not watch.look(None, 2 * STUCK_S - 0.1)
+
+
+def test_a_token_is_movement() -> None:
+    watch = StuckWatch()
+    watch.look(None, 0.0)
+    watch.moved(10.0)
+    watch.moved(5.0)
+    assert not watch.look(None, STUCK_S)
+    assert watch.look(None, 10.0 + STUCK_S)
+
+
+def test_a_token_before_the_first_look_begins_no_time() -> None:
+    watch = StuckWatch()
+    watch.moved(1.0)
+    assert not watch.look(None, 1000.0)
+
+
+def test_after_a_rest_silence_begins_anew() -> None:
+    watch = StuckWatch()
+    watch.look(None, 0.0)
+    watch.rest()
+    assert not watch.look(None, 3600.0)

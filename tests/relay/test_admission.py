@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
-from router.admit.desk import Desk, Ticket
+from router.admit.desk import Desk
+from router.admit.ticket import Ticket
 from router.balance.policy import Call, choose
 from router.clock import monotonic_s
 from router.config.schema import InstanceEntry, ModelEntry, RouterFile
@@ -118,6 +120,56 @@ async def test_who_has_waited_too_long_is_told_so() -> None:
     with pytest.raises(Overloaded, match=r"no slot of m came free within 0\.05 s"):
         await desked.admission.admit(desked.ticket(patience_s=0.05))
     assert desked.admission.waiting("m") == 0
+
+
+async def test_a_moved_call_waits_as_long_as_it_has_left_whatever_its_attempt_took() -> None:
+    desked = Desked()
+    await desked.admission.admit(desked.ticket())
+    first = desked.ticket(patience_s=0.3)
+    long_ago_s = first.arrived_s - 600.0
+    old = msgspec.structs.replace(first, arrived_s=long_ago_s, deadline_s=long_ago_s + 0.3)
+    moved = old.moved("elsewhere", granted_s=long_ago_s + 0.1, now_s=monotonic_s())
+    started_s = monotonic_s()
+    with pytest.raises(
+        Overloaded, match=r"an instance failed this call, and no slot of m came free within 0\.(2|19) s, .* was left"
+    ):
+        await desked.admission.admit(moved)
+    assert monotonic_s() - started_s > 0.18
+
+
+async def test_a_moved_call_is_told_what_it_has_left_when_the_wait_would_be_longer() -> None:
+    desked = Desked(call_s=60.0)
+    await desked.admission.admit(desked.ticket())
+    first = desked.ticket(patience_s=60.5)
+    moved = first.moved("elsewhere", granted_s=first.arrived_s + 2.0, now_s=monotonic_s() + 600.0)
+    with pytest.raises(Overloaded, match=r"about 60 s, more than the 58 s that this call has left"):
+        await desked.admission.admit(moved)
+
+
+async def test_one_whose_deadline_is_the_nearest_goes_first_whoever_came_before() -> None:
+    desked = Desked()
+    await desked.admission.admit(desked.ticket())
+    patient = asyncio.ensure_future(desked.admission.admit(desked.ticket()))
+    await turns()
+    with pytest.raises(Overloaded, match=r"within 0\.05 s"):
+        await asyncio.wait_for(desked.admission.admit(desked.ticket(patience_s=0.05)), 5.0)
+    assert not patient.done()
+    patient.cancel()
+    await asyncio.gather(patient, return_exceptions=True)
+
+
+async def test_who_stands_behind_one_that_leaves_the_free_instance_out_does_not_wait_for_the_clock() -> None:
+    desked = Desked(instances=2)
+    grants = [await desked.admission.admit(desked.ticket()) for _ in range(2)]
+    picky = asyncio.ensure_future(desked.admission.admit(desked.ticket(excluded=frozenset({"i0"}))))
+    await turns()
+    desked.admission.give_back(next(grant for grant in grants if grant.lease.instance.id == "i0"))
+    newcomer = asyncio.ensure_future(desked.admission.admit(desked.ticket()))
+    await turns()
+    assert (newcomer.done(), picky.done()) == (True, False)
+    assert newcomer.result().lease.instance.id == "i0"
+    picky.cancel()
+    await asyncio.gather(picky, return_exceptions=True)
 
 
 async def test_when_too_many_wait_the_next_is_refused_at_once() -> None:

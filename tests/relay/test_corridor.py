@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import RateLimited, RouterError, ShuttingDown, UpstreamTimedOut
-from router.fleet.instance import Instance
 from router.relay.attempt import Attempt
 from router.relay.corridor import Calls, Running, Weights
+from tests.fleet import sample
 from tests.rig import behave
 from tests.rig.fake import FakeInstance
 from tests.rig.legality import check
@@ -23,9 +23,9 @@ steady = settings(derandomize=True, max_examples=300, deadline=None)
 class Pretend:
     """An attempt that writes down why it was abandoned."""
 
-    def __init__(self, instance_id: str, *, first_event_s: float | None = None) -> None:
-        self.instance = Instance(id=instance_id, address="", port=1, authority="")
-        self.first_event_s = first_event_s
+    def __init__(self, instance_id: str, *, at: str = "", first_event_s: float | None = None) -> None:
+        self.instance = sample.instance(instance_id, at=at or instance_id)
+        self.first_event_s = self.last_event_s = first_event_s
         self.why: list[RouterError] = []
 
     def abandon(self, error: RouterError) -> None:
@@ -39,13 +39,16 @@ def running(*attempts: Pretend) -> Running:
     return them
 
 
+ONE, TWO = sample.instance("one"), sample.instance("two")
+
+
 def dead() -> RouterError:
     return UpstreamTimedOut("dead", instance_id="one")
 
 
 def test_calls_that_have_shown_nothing_are_ended_with_their_instance_each_with_an_error_of_its_own() -> None:
     one, other, elsewhere, speaking = Pretend("one"), Pretend("one"), Pretend("two"), Pretend("one", first_event_s=0.0)
-    running(one, other, elsewhere, speaking).instance_died("one", dead)
+    running(one, other, elsewhere, speaking).instance_died(ONE, dead)
     assert [len(it.why) for it in (one, other, elsewhere, speaking)] == [1, 1, 0, 0]
     assert one.why[0] is not other.why[0]
 
@@ -54,21 +57,49 @@ def test_an_attempt_that_is_over_is_not_told() -> None:
     one, two = Pretend("one"), Pretend("one")
     them = running(one, two)
     them.remove(cast("Attempt", one))
-    them.instance_died("one", dead)
+    them.instance_died(ONE, dead)
     assert (len(one.why), len(two.why)) == (0, 1)
 
 
 def test_an_instance_without_calls_may_die() -> None:
-    running().instance_died("one", dead)
+    running().instance_died(ONE, dead)
+
+
+def test_the_calls_of_a_stuck_instance_are_all_ended_begun_or_not() -> None:
+    waits, speaks, elsewhere = Pretend("one"), Pretend("one", first_event_s=1.0), Pretend("two")
+    running(waits, speaks, elsewhere).instance_died(ONE, dead, begun=True)
+    assert [1, 1, 0] == [len(it.why) for it in (waits, speaks, elsewhere)]
+
+
+def test_who_dies_is_a_process_whatever_id_it_has_now_and_whoever_has_its_old_one() -> None:
+    before, renamed, newcomer = Pretend("one"), Pretend("uno", at="one"), Pretend("one", at="elsewhere")
+    them = running(before, renamed, newcomer)
+    them.instance_died(sample.instance("uno", at="one"), dead)
+    assert [1, 1, 0] == [len(it.why) for it in (before, renamed, newcomer)]
+    assert (True, True) == (them.at(ONE), them.at(newcomer.instance))
+
+
+def test_the_last_that_was_heard_from_an_instance_is_of_any_of_its_calls() -> None:
+    them = running(Pretend("one"), Pretend("one", first_event_s=3.0), Pretend("one", first_event_s=2.0), Pretend("two"))
+    assert [3.0, 0.0, 0.0] == [them.heard_s(it) for it in (ONE, TWO, sample.instance("three"))]
+
+
+def test_an_instance_where_nothing_runs_any_more_is_not_kept() -> None:
+    one = Pretend("one")
+    them = running(one)
+    assert "Running[one 1]" == repr(them)
+    them.remove(cast("Attempt", one))
+    assert "Running[]" == repr(them)
+    assert {} == them._attempts
 
 
 def test_it_is_known_whether_calls_run_at_an_instance() -> None:
     one, other = Pretend("one"), Pretend("one")
     them = running(one, other)
-    told = [them.at("one"), them.at("two")]
+    told = [them.at(ONE), them.at(TWO)]
     for attempt in (one, other):
         them.remove(cast("Attempt", attempt))
-        told.append(them.at("one"))
+        told.append(them.at(ONE))
     assert [True, False, True, False] == told
 
 
@@ -83,7 +114,7 @@ def test_an_attempt_that_leaves_while_others_are_told_does_no_harm() -> None:
     some = [Leaving("one") for _ in range(3)]
     for attempt in some:
         them.add(cast("Attempt", attempt))
-    them.instance_died("one", dead)
+    them.instance_died(ONE, dead)
     assert [len(it.why) for it in some] == [1, 1, 1]
 
 
@@ -94,7 +125,7 @@ def test_a_key_may_have_so_many_bytes_under_way_and_not_one_more() -> None:
     weights = Weights(100)
     weights.add("k", 60)
     weights.add("k", 40)
-    with pytest.raises(RateLimited, match="this key has 100 bytes of requests under way, and 100 are allowed") as told:
+    with pytest.raises(RateLimited, match="this key has 100 B of requests under way, and 100 B are allowed") as told:
         weights.add("k", 1)
     assert (5, "Weights[k 100]") == (told.value.retry_after_s, repr(weights))
     weights.add("another", 100)

@@ -1,20 +1,18 @@
 """The life of a call: what reaches an instance, what comes back, who is tried next, and what is left behind."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from router.relay.exchange import declared_length
 from tests.rig import behave
-from tests.rig.fake import FakeInstance
 from tests.rig.fake_seen import Behaviour
 from tests.rig.fake_turn import Turn
 from tests.rig.fake_wire import JSON_TYPE, compact, error_body, message_body
 from tests.rig.legality import check
-from tests.rig.router import MODEL
 from tests.test_app import Stage, Wire, answered, as_bytes, ask, eventually, refused, text_of
 
 INVALID = "invalid_request_error"
@@ -108,7 +106,16 @@ def test_a_client_sees_what_concerns_it_and_nothing_else(stage: Stage, stream: b
     nonce = stage.planned(*([] if stream else [behaviour]))
     response = stage.post(ask(nonce, stream=stream))
     assert response.status_code == 200
-    mine = {"date", "content-type", "request-id", "x-router-instance", "x-router-queue-ms", "x-router-decision"}
+    mine = {
+        "date",
+        "content-type",
+        "request-id",
+        "x-request-id",
+        "x-router-instance",
+        "x-router-queue-ms",
+        "x-router-decision",
+    }
+    mine |= {"x-router-way"}
     if stream:
         expected = mine | {"cache-control", "x-accel-buffering", "transfer-encoding"}
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -126,46 +133,6 @@ def test_every_call_has_an_id_of_its_own(stage: Stage) -> None:
     ids = [stage.post(ask("nonce:id")).headers["request-id"] for _ in range(20)]
     ids += [stage.post(ask(model="nobody")).headers["request-id"] for _ in range(20)]
     assert len(set(ids)) == 40
-
-
-# ---------------------------------------------------------------- bodies
-
-
-@pytest.fixture(scope="module")
-def renaming() -> Iterator[Stage]:
-    """`test-model` under another name, and `short` with a default for max_tokens on an instance of its own."""
-    with FakeInstance() as short:
-        models = {"short": {"defaults": {"max_tokens": 2}, "instances": [{"url": short.url, "id": "four"}]}}
-        with Stage(instances=1, entry={"model": "inner/name.gguf"}, models=models) as stage:
-            stage.fakes.append(short)
-            yield stage
-
-
-def test_the_model_goes_out_under_the_instances_name_and_comes_back_under_the_clients(renaming: Stage) -> None:
-    for stream in (False, True):
-        nonce = renaming.planned()
-        response = renaming.post(ask(nonce, stream=stream))
-        named = check(response.content, "native").model if stream else response.json()["model"]
-        (seen,) = renaming.seen(nonce)
-        assert (seen.json, named) == ({**ask(nonce, stream=stream), "model": "inner/name.gguf"}, MODEL)
-
-
-@pytest.mark.parametrize("missing", [{}, {"max_tokens": None}])
-@pytest.mark.parametrize("space", ["", " ", "\r\n"])
-def test_a_models_default_is_added_where_the_client_left_max_tokens_out(
-    renaming: Stage, missing: dict[str, object], space: str
-) -> None:
-    nonce = "nonce:short"
-    body = {"model": "short", "messages": ask(nonce)["messages"], **missing}
-    response = renaming.http.post("/v1/messages", content=json.dumps(body)[:-1] + space + "}" + space)
-    assert response.json()["content"][0]["text"] == text_of(nonce, 2)
-    assert renaming.fakes[-1].calls[-1].json == {**body, "max_tokens": 2}
-
-
-def test_what_the_client_asks_for_wins_over_the_default(renaming: Stage) -> None:
-    response = renaming.post(ask("nonce:one", model="short", max_tokens=1))
-    assert response.json()["content"][0]["text"] == "nonce:one"
-    renaming.at_rest()
 
 
 # ---------------------------------------------------------------- who is tried next
@@ -220,7 +187,7 @@ LAST_WORDS: dict[str, tuple[Behaviour, int, str, str]] = {
     "garbage": (behave.broken_head(), 502, "api_error", "not HTTP"),
     "loading": (behave.loading(), 529, "overloaded_error", "loading its model"),
     "key": (behave.error(401, "Invalid API Key", "authentication_error"), 502, "api_error", "set its api_key"),
-    "page": (behave.not_json(), 502, "api_error", "not a message"),
+    "page": (behave.not_json(), 502, "api_error", "cannot be read"),
 }
 
 
@@ -242,7 +209,6 @@ TOLD: dict[str, tuple[Behaviour, int, str, str]] = {
         INVALID,
         "image input is not supported",
     ),
-    "a fault in it": (behave.server_error(), 502, "api_error", "answered with status 500: Compute error."),
     "not implemented": (
         behave.error(418, "teapot", "weird"),
         502,
@@ -261,13 +227,32 @@ def test_what_another_instance_would_say_as_well_is_told_at_once(stage: Stage, n
     assert len(hosts(stage, nonce)) == 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fault_that_a_second_instance_has_as_well_is_told_and_a_third_is_not_asked(
+    stage: Stage, stream: bool
+) -> None:
+    nonce = stage.planned(behave.server_error(), behave.server_error(), behave.answer())
+    words = refused(stage.post(ask(nonce, stream=stream)), 502, "api_error")
+    assert "answered with status 500: Compute error." in words
+    assert len(hosts(stage, nonce)) == len(set(hosts(stage, nonce))) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fault_of_one_instance_is_made_good_by_its_twin(stage: Stage, stream: bool) -> None:
+    nonce = stage.planned(behave.server_error())
+    response = stage.post(ask(nonce, stream=stream))
+    assert (response.status_code, len(hosts(stage, nonce))) == (200, 2)
+    assert text_of(nonce) == (check(response.content).text if stream else response.json()["content"][0]["text"])
+
+
 @pytest.mark.parametrize(
     "private",
     ["/srv/models/secret-7b.gguf", "/secret-7b.gguf", "http://10.1.2.3:8080/v1", "https://rig1.example.org/secret"],
 )
 def test_no_path_and_no_address_of_an_instance_reaches_a_client(stage: Stage, private: str) -> None:
     for status, kind in ((500, "server_error"), (400, INVALID)):
-        nonce = stage.planned(behave.error(status, f"failed to load '{private}': no such file", kind))
+        failing = behave.error(status, f"failed to load '{private}': no such file", kind)
+        nonce = stage.planned(failing, failing)
         response = stage.post(ask(nonce))
         assert response.status_code in {400, 502}
         assert "failed to load" in response.text
@@ -295,6 +280,21 @@ def test_turns_of_one_session_stay_on_one_instance(stage: Stage) -> None:
     for session in ("s1", "s2", "s3"):
         answers = [stage.post(ask(stage.planned()), x_claude_code_session_id=session) for _ in range(4)]
         assert len({answer.headers["x-router-instance"] for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "length_bytes"),
+    [
+        ([], 0),
+        ([(b"content-length", b"0")], 0),
+        ([(b"host", b"12"), (b"content-length", b"345")], 345),
+        ([(b"transfer-encoding", b"chunked")], 0),
+    ],
+)
+def test_the_length_that_a_head_declares_is_known_before_the_body_comes(
+    headers: list[tuple[bytes, bytes]], length_bytes: int
+) -> None:
+    assert length_bytes == declared_length(headers)
 
 
 # ---------------------------------------------------------------- many at once

@@ -1,468 +1,498 @@
-"""A call for an answer: refused before it waits, tried elsewhere, and what its end leaves at the instance."""
+"""The Messages API through the whole relay: what an instance of each kind is asked, and what its answer becomes."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from router.admit.desk import Desk
-from router.admit.retries import RetryBudget
-from router.balance.policy import choose
-from router.config.schema import Deadlines, InstanceEntry, ModelEntry, RouterFile
-from router.edge.rescue import tell
-from router.errors import (
-    NoInstance,
-    RequestInvalid,
-    RouterError,
-    ShuttingDown,
-    UpstreamAnswered,
-    UpstreamBroke,
-    UpstreamFailed,
-    UpstreamLoading,
-    UpstreamTimedOut,
-    UpstreamUnreachable,
-)
-from router.fleet.fleet import Fleet, Lease
-from router.fleet.health import Event
-from router.fleet.instance import Facts
-from router.fleet.load import HoldTimes, TokenSizes
-from router.fleet.registry import build
-from router.relay.admission import Admission
-from router.relay.corridor import Calls, Corridor, Running, Settings, Weights
-from router.relay.exchange import COUNT_PATH, MAX_ATTEMPTS, Caller
-from router.relay.messages import NEARLY, MessagesCall
-from router.relay.pool import Pools
-from router.relay.send import Header
-from router.wire.record import CallRecord
+from router.errors import RequestInvalid, UpstreamAnswered
+from router.relay.messages import MessagesCall
+from router.wire.signature import unseal
+from tests.relay.test_serving import HOSTED, MODEL, NATIVE, OLD, OTHER, TOOL, Client, Relay, relaying
 from tests.rig import behave
 from tests.rig.fake import FakeInstance
-from tests.rig.fake_seen import Behaviour
-from tests.rig.legality import check
+from tests.rig.fake_chat import chat_frames
+from tests.rig.fake_seen import Behaviour, Seen
+from tests.rig.fake_turn import Turn
+from tests.rig.legality import Level, check
 from tests.rig.start import StartFake
-from tests.test_app import NAMES, ask
+from tests.test_app import Stage, ask, text_of
 
 pytestmark = pytest.mark.anyio
-MODEL = "test-model"
-COUNT = COUNT_PATH.decode()
-DEADLINES = Deadlines(connect_s=1.0, head_s=0.2, idle_s=0.2, call_s=30.0, hold_s=30.0)
+Json = dict[str, Any]
+LOCAL = pytest.mark.parametrize("entry", [NATIVE, OLD, OTHER], ids=["native", "old", "other"])
+CHAT = pytest.mark.parametrize("entry", [OLD, OTHER], ids=["old", "other"])
+BOTH = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+QUESTION = {"role": "user", "content": "say nonce:q"}
 
 
-class Client:
-    """The client's side of a call, with its whole body at hand."""
-
-    request_id = "req_1"
-    headers: Sequence[Header] = ()
-
-    def __init__(self, body: object) -> None:
-        self._body = json.dumps(body).encode()
-        self._on_gone: Callable[[], None] | None = None
-        self.gone = self.started = self.ended = False
-        self.status = 0
-        self.said = b""
-
-    def leave(self) -> None:
-        self.gone = True
-        assert self._on_gone is not None
-        self._on_gone()
-
-    async def read_body(self) -> bytes:
-        return self._body
-
-    def interrupt(self, error: RouterError) -> None:
-        """The body is whole."""
-
-    def watch(
-        self, *, on_gone: Callable[[], None] | None = None, on_writable: Callable[[bool], None] | None = None
-    ) -> None:
-        self._on_gone = on_gone
-
-    def respond(self, status: int, headers: Sequence[Header], body: bytes) -> None:
-        self.begin(status, headers)
-        self.write(body)
-        self.end()
-
-    def begin(self, status: int, headers: Sequence[Header]) -> None:
-        self.started, self.status = True, status
-
-    def write(self, data: bytes) -> None:
-        self.said += data
-
-    def write_frame(self, frame: bytes) -> None:
-        self.said += frame[frame.index(b"\r\n") + 2 : -2]
-
-    def end(self) -> None:
-        self.ended = True
-
-    def cut(self) -> None:
-        self.ended = True
+async def served(relay: Relay, body: Json) -> tuple[Seen, Json]:
+    """Run a call that goes well: what the instance saw, and the message that the client has in the end."""
+    client = Client(body)
+    assert await relay.call(client, MessagesCall) is None
+    assert client.ended
+    (fake,) = relay.fakes
+    return fake.calls[-1], message(client.said) if body.get("stream") else json.loads(client.said)
 
 
-class Relay:
-    """A corridor to scripted instances named one, two, ..., and what came of the calls through it."""
-
-    def __init__(self, fakes: Sequence[FakeInstance], *, ctx_tokens: Sequence[int | None]) -> None:
-        self.fakes = fakes
-        entries = [InstanceEntry(url=fake.url, id=name) for name, fake in zip(NAMES, fakes, strict=False)]
-        self.fleet = Fleet(build(RouterFile(models={MODEL: ModelEntry(instances=tuple(entries))})))
-        for entry, fake, tokens in zip(entries, fakes, ctx_tokens, strict=True):
-            self.fleet.learn(entry.instance_id, Facts(slots=fake.slots, ctx_tokens=tokens))
-            self.fleet.observe(entry.instance_id, Event.ANSWERED, 0.0)
-        self.times = HoldTimes()
-        self.records: list[CallRecord] = []
-        self.seen: list[tuple[str, Event]] = []
-        self.suspects: list[str] = []
-        self.closing: list[str] = []
-        self.corridor = Corridor(
-            fleet=self.fleet,
-            admission=Admission(self.fleet, Desk(choose=choose), self.times),
-            retries=RetryBudget(),
-            token_sizes=TokenSizes(),
-            pools=Pools(connect_s=1.0),
-            running=Running(),
-            calls=Calls(),
-            weights=Weights(1 << 20),
-            settings=Settings(DEADLINES, 30.0),
-            record=self.records.append,
-            observe=lambda id_, event: self.seen.append((id_, event)),
-            suspect=self.suspects.append,
-            closing=self.closing.append,
-            tell=tell,
-        )
-
-    def call(self, client: Client) -> asyncio.Task[RouterError | None]:
-        """Run a call; what it raised for whoever answers errors."""
-
-        async def run() -> RouterError | None:
-            try:
-                await MessagesCall(self.corridor, client, Caller())({}, None, None)
-            except RouterError as error:
-                return error
-            return None
-
-        return asyncio.get_running_loop().create_task(run())
-
-    def fill(self) -> list[Lease]:
-        """Take every slot."""
-        leases = []
-        for id_, row in self.fleet.view.rows.items():
-            leases += [lease for _ in range(row.free) if (lease := self.fleet.lease(id_)) is not None]
-        return leases
-
-    @property
-    def waiting(self) -> int:
-        return self.corridor.admission.waiting(MODEL)
-
-    def slots(self, id_: str = "one") -> tuple[int, int]:
-        """How many are busy and how many are closing."""
-        row = self.fleet.view.rows[id_]
-        return row.busy, row.closing
-
-    def counted(self) -> list[int]:
-        return [sum(seen.path == COUNT for seen in fake.requests) for fake in self.fakes]
-
-    def attempts(self) -> int:
-        return sum(len(fake.calls) for fake in self.fakes)
+def message(stream: bytes, level: Level = "exact") -> Json:
+    """A legal stream as the plain answer that says the same."""
+    said = check(stream, level)
+    assert said.error is None
+    blocks: list[Json] = []
+    for event in said.events:
+        if event.name == "content_block_start":
+            blocks.append(dict(event.data["content_block"]))
+        elif event.name == "content_block_delta":
+            delta = event.data["delta"]
+            for name, value in delta.items():
+                if name == "partial_json":
+                    blocks[-1]["input"] = (blocks[-1]["input"] or "") + value
+                elif name != "type":
+                    blocks[-1][name] = blocks[-1].get(name, "") + value
+    for block in blocks:
+        if isinstance(block.get("input"), str):
+            block["input"] = json.loads(block["input"])
+    return {
+        "id": said.id,
+        "type": "message",
+        "role": "assistant",
+        "model": said.model,
+        "content": blocks,
+        "stop_reason": said.stop_reason,
+        "stop_sequence": said.stop_sequence,
+        "usage": said.usage,
+    }
 
 
-@asynccontextmanager
-async def relaying(*fakes: FakeInstance, ctx_tokens: Sequence[int | None] | None = None) -> AsyncIterator[Relay]:
-    relay = Relay(fakes, ctx_tokens=ctx_tokens or [fake.n_ctx for fake in fakes])
-    yield relay
-    relay.corridor.pools.close_idle()
-    await until(lambda: not any(fake._open for fake in fakes))
-    assert (0, 0) == (len(relay.corridor.calls), relay.waiting)
-    assert {} == relay.corridor.weights._bytes
-    assert [False] * len(fakes) == [relay.corridor.running.at(id_) for id_ in relay.fleet.view.rows]
+def text(content: str) -> Json:
+    return {"type": "text", "text": content}
 
 
-async def until(met: Callable[[], object]) -> None:
-    async with asyncio.timeout(5.0):
-        while not met():  # noqa: ASYNC110  # what is waited for happens in another thread
-            await asyncio.sleep(0.001)
+# ---------------------------------------------------------------- what may be left out
 
 
-# ---------------------------------------------------------------- refused before it waits
-
-# As the scripted instance counts: one for the role, one for each word; a word here has 8 bytes with its space.
-LIMIT_TOKENS = 100
-
-
-def words(count: int) -> dict[str, Any]:
-    return ask(" ".join(["seven77"] * (count - 2)))
-
-
-async def left_waiting(relay: Relay, client: Client) -> None:
-    """See that the call waits, and end it."""
-    call = relay.call(client)
-    await until(lambda: relay.waiting == 1)
-    client.leave()
-    assert await call is None
-
-
-@pytest.mark.parametrize("tokens", [LIMIT_TOKENS, LIMIT_TOKENS + 1, 5 * LIMIT_TOKENS])
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_prompt_that_cannot_fit_is_refused_before_it_waits(
-    start_fake: StartFake, tokens: int, stream: bool
+@BOTH
+async def test_a_call_without_max_tokens_is_refused_where_the_registry_has_none(
+    start_fake: StartFake, stream: bool
 ) -> None:
-    async with relaying(start_fake(), ctx_tokens=[LIMIT_TOKENS]) as relay:
-        leases = relay.fill()
-        error = await relay.call(Client({**words(tokens), "stream": stream}))
-        assert isinstance(error, RequestInvalid)
-        assert f"prompt is too long: {tokens} tokens > {LIMIT_TOKENS} maximum" == error.message
-        assert ([1], 0) == (relay.counted(), relay.attempts())
-        assert ("refused", 400, 0) == (relay.records[0].outcome, relay.records[0].status, relay.records[0].attempts)
-        assert (len(leases), 0) == relay.slots()
-
-
-async def test_one_that_fits_by_one_token_waits_after_it_was_counted(start_fake: StartFake) -> None:
-    async with relaying(start_fake(), ctx_tokens=[LIMIT_TOKENS]) as relay:
-        relay.fill()
-        await left_waiting(relay, Client(words(LIMIT_TOKENS - 1)))
-        assert [1] == relay.counted()
-
-
-async def test_with_a_free_slot_nothing_is_counted_and_the_instance_says_so_itself(start_fake: StartFake) -> None:
-    async with relaying(start_fake([behave.too_long(500, 100)]), ctx_tokens=[LIMIT_TOKENS]) as relay:
-        error = await relay.call(Client(words(500)))
-        assert isinstance(error, RequestInvalid)
-        assert ([0], 1) == (relay.counted(), relay.attempts())
-
-
-async def test_what_is_far_too_small_to_be_too_long_is_not_counted(start_fake: StartFake) -> None:
-    async with relaying(start_fake(), ctx_tokens=[LIMIT_TOKENS]) as relay:
-        relay.fill()
-        await left_waiting(relay, Client(ask("short")))
-        assert [0] == relay.counted()
-
-
-@pytest.mark.parametrize(("spare_bytes", "counted"), [(0, 1), (-1, 0)])
-async def test_it_is_counted_from_a_share_of_the_context_on(
-    start_fake: StartFake, spare_bytes: int, counted: int
-) -> None:
-    nearly_bytes = round(4.0 * NEARLY * LIMIT_TOKENS) + spare_bytes
-    body = ask("")
-    body["messages"][0]["content"] = "x" * (nearly_bytes - len(json.dumps(ask(""))) + len("say "))
-    assert nearly_bytes == len(json.dumps(body))
-    async with relaying(start_fake(), ctx_tokens=[LIMIT_TOKENS]) as relay:
-        relay.fill()
-        await left_waiting(relay, Client(body))
-        assert [counted] == relay.counted()
-
-
-async def test_the_largest_context_of_the_pool_decides_and_is_asked(start_fake: StartFake) -> None:
-    fakes = [start_fake() for _ in range(3)]
-    async with relaying(*fakes, ctx_tokens=[None, 2 * LIMIT_TOKENS, LIMIT_TOKENS]) as relay:
-        relay.fill()
-        await left_waiting(relay, Client(words(2 * LIMIT_TOKENS - 1)))
-        error = await relay.call(Client(words(2 * LIMIT_TOKENS)))
-        assert isinstance(error, RequestInvalid)
-        assert [0, 2, 0] == relay.counted()
-
-
-async def test_where_no_context_is_known_nothing_is_refused(start_fake: StartFake) -> None:
-    async with relaying(start_fake(), ctx_tokens=[None]) as relay:
-        relay.fill()
-        await left_waiting(relay, Client(words(1000)))
-        assert [0] == relay.counted()
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        behave.error(404, "no such route", "not_found_error"),
-        behave.not_json(),
-        behave.not_json(b"{}"),
-        behave.reset_before_head(),
-        behave.loading(),
-    ],
-    ids=["404", "web page", "no count", "reset", "loading"],
-)
-async def test_without_a_count_a_guess_refuses_nobody(start_fake: StartFake, fault: Behaviour) -> None:
-    fake = start_fake()
-    fake.on[COUNT] = fault
-    async with relaying(fake, ctx_tokens=[LIMIT_TOKENS]) as relay:
-        relay.fill()
-        await left_waiting(relay, Client(words(1000)))
-        assert [1] == relay.counted()
-
-
-@pytest.mark.parametrize("why", ["gone", "shutdown"])
-async def test_a_call_that_ends_while_it_is_counted_does_not_wait_any_more(start_fake: StartFake, why: str) -> None:
-    fake = start_fake()
-    fake.on[COUNT] = behave.stall_before_head()
-    async with relaying(fake, ctx_tokens=[LIMIT_TOKENS]) as relay:
-        relay.fill()
-        client = Client(words(1000))
-        call = relay.call(client)
-        await until(lambda: relay.counted() == [1])
-        if why == "gone":
-            client.leave()
-            assert await call is None
-        else:
-            relay.corridor.calls.stop_all()
-            assert isinstance(await call, ShuttingDown)
-        assert 0 == relay.waiting
-
-
-# ---------------------------------------------------------------- one instance after another
-
-RETRIED = behave.error(502, "Bad gateway", "server_error")
-
-
-def every(behaviour: Behaviour) -> list[Behaviour]:
-    return [behaviour] * (MAX_ATTEMPTS + 1)
-
-
-async def test_each_attempt_goes_to_another_instance_and_three_are_made(start_fake: StartFake) -> None:
-    async with relaying(*[start_fake(every(RETRIED)) for _ in range(4)]) as relay:
-        error = await relay.call(Client(ask()))
-        (record,) = relay.records
-        assert isinstance(error, UpstreamAnswered)
-        assert [0, 1, 1, 1] == sorted(len(fake.calls) for fake in relay.fakes)
-        assert (MAX_ATTEMPTS, "failed", ("upstream_answered",) * 2) == (record.attempts, record.outcome, record.causes)
-        assert MAX_ATTEMPTS == len({*record.failed_on, error.instance_id})
-        assert [*record.failed_on, error.instance_id] == relay.suspects
-
-
-async def test_when_nobody_is_left_the_last_failure_is_told_and_not_that_nobody_is(start_fake: StartFake) -> None:
-    async with relaying(*[start_fake(every(RETRIED)) for _ in range(2)]) as relay:
-        error = await relay.call(Client(ask()))
-        assert isinstance(error, UpstreamAnswered)
-        assert (2, 2) == (relay.attempts(), relay.records[0].attempts)
-
-
-async def test_where_nobody_was_there_at_all_that_is_told(start_fake: StartFake) -> None:
     async with relaying(start_fake()) as relay:
-        relay.fleet.observe("one", Event.DRAIN, 1.0)
-        assert isinstance(await relay.call(Client(ask())), NoInstance)
+        error = await relay.call(Client(ask(max_tokens=None, stream=stream)))
+        assert isinstance(error, RequestInvalid)
+        assert error.message.startswith("max_tokens: field required")
+        assert (0, "refused", MODEL) == (relay.attempts(), relay.records[0].outcome, relay.records[0].pool)
+
+
+async def test_a_body_that_is_wrong_inside_is_refused_before_it_is_sent(start_fake: StartFake) -> None:
+    async with relaying(start_fake(), start_fake()) as relay:
+        error = await relay.call(Client(ask(messages=[{"role": "user", "content": [{"type": "text"}]}])))
+        assert isinstance(error, RequestInvalid)
+        assert error.message.startswith("messages.0.content.0.text: ")
         assert 0 == relay.attempts()
 
 
-async def test_without_budget_there_is_one_attempt(start_fake: StartFake) -> None:
-    async with relaying(*[start_fake(every(RETRIED)) for _ in range(2)]) as relay:
-        while relay.corridor.retries.take(MODEL):
-            pass
-        assert isinstance(await relay.call(Client(ask())), UpstreamAnswered)
-        assert (1, ()) == (relay.attempts(), relay.records[0].failed_on)
-
-
-async def test_each_call_pays_into_the_budget_of_its_pool(start_fake: StartFake) -> None:
+async def test_tools_of_the_hosted_side_are_refused_in_its_words(start_fake: StartFake) -> None:
     async with relaying(start_fake()) as relay:
-        while relay.corridor.retries.take(MODEL):
-            pass
-        for _ in range(5):
-            assert await relay.call(Client(ask())) is None
-        assert [True, False] == [relay.corridor.retries.take(MODEL) for _ in range(2)]
+        error = await relay.call(Client(ask(tools=[{"type": "web_search_20250305", "name": "web_search"}])))
+        assert isinstance(error, RequestInvalid)
+        assert "tools.0: Input tag 'web_search_20250305' found using 'type'" in error.message
+        assert (0, "") == (relay.attempts(), relay.records[0].way)
 
 
-async def test_what_the_next_instance_makes_good_is_noted_and_answered(start_fake: StartFake) -> None:
-    left = [behave.answer(), RETRIED]
-    async with relaying(*[start_fake(lambda _: left.pop()) for _ in range(2)]) as relay:
-        client = Client(ask("nonce:good"))
+# ---------------------------------------------------------------- the model's name, and a default
+
+
+@pytest.fixture(scope="module")
+def renaming() -> Iterator[Stage]:
+    """`test-model` under another name, and `short` with a default for max_tokens on an instance of its own."""
+    with FakeInstance() as short:
+        models = {"short": {"defaults": {"max_tokens": 2}, "instances": [{"url": short.url, "id": "four"}]}}
+        with Stage(instances=1, entry={"model": "inner/name.gguf"}, models=models) as stage:
+            stage.fakes.append(short)
+            yield stage
+
+
+def test_the_model_goes_out_under_the_instances_name_and_comes_back_under_the_clients(renaming: Stage) -> None:
+    for stream in (False, True):
+        nonce = renaming.planned()
+        response = renaming.post(ask(nonce, stream=stream))
+        named = check(response.content).model if stream else response.json()["model"]
+        (seen,) = renaming.seen(nonce)
+        assert (seen.json, named) == ({**canonical(nonce, stream=stream), "model": "inner/name.gguf"}, MODEL)
+
+
+def canonical(nonce: str, **more: object) -> dict[str, object]:
+    """What becomes of `ask`: the model is named only where the instance has a name for it."""
+    return {**ask(nonce, model=None, stream=False), **more}
+
+
+@pytest.mark.parametrize("missing", [{}, {"max_tokens": None}])
+@pytest.mark.parametrize("space", ["", " ", "\r\n"])
+def test_a_models_default_is_added_where_the_client_left_max_tokens_out(
+    renaming: Stage, missing: dict[str, object], space: str
+) -> None:
+    nonce = "nonce:short"
+    body = {"model": "short", "messages": ask(nonce)["messages"], **missing}
+    response = renaming.http.post("/v1/messages", content=json.dumps(body)[:-1] + space + "}" + space)
+    assert response.json()["content"][0]["text"] == text_of(nonce, 2)
+    assert renaming.fakes[-1].calls[-1].json == canonical(nonce, max_tokens=2) | {"model": "short"}
+
+
+def test_what_the_client_asks_for_wins_over_the_default(renaming: Stage) -> None:
+    response = renaming.post(ask("nonce:one", model="short", max_tokens=1))
+    assert response.json()["content"][0]["text"] == "nonce:one"
+    renaming.at_rest()
+
+
+# ---------------------------------------------------------------- bytes
+
+
+async def test_an_instance_of_the_messages_api_gets_the_body_byte_for_byte(start_fake: StartFake) -> None:
+    body = ask(
+        "nonce:exact", system=[{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}], odd=[1.50]
+    )
+    client = Client(body)
+    async with relaying(start_fake(), entries=[HOSTED]) as relay:
         assert await relay.call(client) is None
-        (record,) = relay.records
-        assert (200, "ok", 2, 1) == (client.status, record.outcome, record.attempts, len(record.failed_on))
-        assert record.instance_id not in record.failed_on
-        assert b"nonce:good" in client.said
+        assert relay.fakes[0].calls[0].body == client._body
+        assert "exact" == relay.records[0].way
 
 
-async def test_once_something_was_shown_nobody_else_is_tried(start_fake: StartFake) -> None:
-    async with relaying(*[start_fake(every(behave.die_mid_stream())) for _ in range(2)]) as relay:
-        client = Client(ask(stream=True))
+async def test_an_instance_of_the_messages_api_gets_its_own_name_of_the_model_and_the_rest_byte_for_byte(
+    start_fake: StartFake,
+) -> None:
+    body = ask(
+        "nonce:exact", temperature=1.50, metadata={"user_id": "u \u00e4"}, tools=[{"type": "web_search_20250305"}]
+    )
+    async with relaying(start_fake(), entries=[{**HOSTED, "model": "claude-inner"}]) as relay:
+        client = Client(body)
         assert await relay.call(client) is None
-        assert (1, "failed", 200) == (relay.attempts(), relay.records[0].outcome, client.status)
-        assert check(client.said, "native").error is not None
-        assert client.ended
+        (seen,) = relay.fakes[0].calls
+        compact = json.dumps({**body, "model": "claude-inner"}, separators=(",", ":")).encode()
+        assert compact.replace(b" ", b"") == seen.body.replace(b" ", b"")
+        assert MODEL == json.loads(client.said)["model"]
 
 
-# ---------------------------------------------------------------- what is closing after which end
+@LOCAL
+async def test_one_of_ours_gets_the_same_bytes_however_a_client_writes_the_same(
+    start_fake: StartFake, entry: Json
+) -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    written: list[Json] = [
+        ask("nonce:same", system="be brief"),
+        ask("nonce:same", system=[{**text("be brief"), **mark}], metadata={"user_id": "u"}),
+        ask(messages=[{"role": "user", "content": [{**text("say nonce:same"), **mark}]}], system=[text("be brief")]),
+        ask(messages=[{"content": "say nonce:same", "role": "user"}], system="be brief", stream=False),
+    ]
+    async with relaying(start_fake(), entries=[entry]) as relay:
+        assert 1 == len({(await served(relay, body))[0].body for body in written})
 
-CLOSES, FREES = (0, 1), (0, 0)
-ENDS: dict[str, tuple[Behaviour, bool, type[UpstreamFailed | RequestInvalid] | None, tuple[int, int]]] = {
-    "answered": (behave.answer(), False, None, FREES),
-    "answered, streamed": (behave.answer(), True, None, FREES),
-    "an error of its own": (behave.server_error(), False, UpstreamAnswered, FREES),
-    "loading": (behave.loading(), True, UpstreamLoading, FREES),
-    "the client's fault": (behave.too_long(), True, RequestInvalid, FREES),
-    "reset": (behave.reset_before_head(), False, UpstreamBroke, CLOSES),
-    "no HTTP": (behave.broken_head(), True, UpstreamBroke, CLOSES),
-    "silent before its head": (behave.stall_before_head(), True, UpstreamTimedOut, CLOSES),
-    "silent after its head": (behave.stall_after_head(), True, UpstreamTimedOut, CLOSES),
-    "a page where a message should be": (behave.not_json(), False, UpstreamBroke, CLOSES),
-    "a page where a stream should be": (behave.not_json(), True, UpstreamBroke, CLOSES),
-    # From here on the failure is told inside the stream.
-    "silent in the middle": (behave.stall_mid_stream(), True, None, CLOSES),
-    "dead in the middle": (behave.die_mid_stream(reset=True), True, None, CLOSES),
-    "a chunk that is none": (behave.broken_chunk(), True, None, CLOSES),
-    "an end without its last event": (behave.end_without_stop(), True, None, CLOSES),
-    "an error event": (behave.error_event(), True, None, FREES),
+
+# ---------------------------------------------------------------- both ways, one answer
+
+SAID: dict[str, Behaviour] = {
+    "text": behave.answer(),
+    "thinking": behave.answer(thinking=("hm", " hm"), text=("so ", "it is")),
+    "a tool": behave.answer(text=("look: ",), tool=("look", ('{"at":', ' [1, "b"]}'))),
+    "a tool alone": behave.answer(text=(), tool=("look", ("{}",))),
+    "cut": behave.answer(text=("half",), stop_reason="max_tokens"),
 }
 
 
-@pytest.mark.parametrize("name", ENDS)
-async def test_a_slot_is_closing_where_the_instance_may_still_be_busy_with_it(start_fake: StartFake, name: str) -> None:
-    behaviour, stream, error, left = ENDS[name]
-    async with relaying(start_fake([behaviour])) as relay:
-        told = await relay.call(Client(ask(stream=stream)))
-        assert (error, left) == (type(told) if told else None, relay.slots())
-        assert (["one"] if left == CLOSES else []) == relay.closing
-        taught = relay.times.wait_s(MODEL, ahead=0, slots=1) is not None
-        assert name.startswith("answered") is taught  # only an answer says how long one takes
+@BOTH
+@pytest.mark.parametrize("name", SAID)
+async def test_the_client_gets_the_same_message_by_whichever_way_it_came(
+    start_fake: StartFake, name: str, stream: bool
+) -> None:
+    told = []
+    for entry in (NATIVE, OLD, OTHER):
+        async with relaying(start_fake([SAID[name]]), entries=[entry]) as relay:
+            _, said = await served(relay, ask("nonce:both", stream=stream, tools=[TOOL]))
+            (record,) = relay.records
+            assert said["usage"]["output_tokens"] == record.output_tokens
+            assert said["usage"]["input_tokens"] == record.input_tokens
+            assert said["stop_reason"] == record.stop_reason
+            assert ("msg_1", MODEL) == (said["id"], said["model"])
+            for block in said["content"]:
+                if block["type"] == "tool_use":
+                    assert block.pop("id").startswith("toolu_")
+            said.pop("usage")  # tools have other words here and there
+            told.append(said)
+    assert told[0] == told[1] == told[2]
 
 
-async def test_an_instance_that_was_not_reached_keeps_no_slot(start_fake: StartFake) -> None:
-    async with relaying(start_fake()) as relay:
-        relay.fakes[0].stop()
-        assert isinstance(await relay.call(Client(ask())), UpstreamUnreachable)
-        assert (FREES, [], [("one", Event.REFUSED)]) == (relay.slots(), relay.closing, relay.seen)
+# ---------------------------------------------------------------- what the native route would lose
+
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+LOST: dict[str, tuple[Json, Json]] = {
+    "no tools": (
+        {"tools": [TOOL], "tool_choice": {"type": "none"}},
+        {"tool_choice": "none"},
+    ),
+    "one tool at a time": (
+        {"tools": [TOOL], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+        {"tool_choice": "auto", "parallel_tool_calls": False},
+    ),
+    "structured output": (
+        {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "output", "schema": SCHEMA, "strict": True},
+            }
+        },
+    ),
+}
 
 
-async def ends_running(start_fake: StartFake, end: Callable[[Relay, Client, asyncio.Task[Any]], object]) -> Any:
-    """End a call that an instance is busy with; the task's result, or its cancellation."""
-    async with relaying(start_fake([behave.stall_before_head()])) as relay:
-        client = Client(ask())
-        call = relay.call(client)
-        await until(relay.attempts)
-        assert (1, 0) == relay.slots()
-        end(relay, client, call)
-        (result,) = await asyncio.gather(call, return_exceptions=True)
-        assert (CLOSES, ["one"]) == (relay.slots(), relay.closing)
-        assert relay.times.wait_s(MODEL, ahead=0, slots=1) is None
-        assert [] == relay.seen  # nobody can blame the instance
-        return result
+@BOTH
+@pytest.mark.parametrize("name", LOST)
+async def test_what_the_native_route_would_lose_goes_to_chat_completions(
+    start_fake: StartFake, name: str, stream: bool
+) -> None:
+    asked, sent = LOST[name]
+    async with relaying(start_fake(), entries=[NATIVE]) as relay:
+        client = Client(ask("nonce:lost", stream=stream, **asked))
+        assert await relay.call(client) is None
+        (seen,) = relay.fakes[0].calls
+        assert "/v1/chat/completions" == seen.path
+        assert sent == {key: seen.json[key] for key in sent}
+        said = message(client.said) if stream else json.loads(client.said)
+        assert ([text(text_of("nonce:lost"))], "end_turn") == (said["content"], said["stop_reason"])
+        (record,) = relay.records
+        assert ("translated", "translated") == (record.way, client.heads["x-router-way"])
+        assert ("end_turn", 3) == (record.stop_reason, record.output_tokens)
+        assert said["usage"]["input_tokens"] == record.input_tokens
+        assert (record.input_tokens or 0) >= 3
 
 
-async def test_when_the_client_goes_the_slot_is_closing(start_fake: StartFake) -> None:
-    assert await ends_running(start_fake, lambda _, client, __: client.leave()) is None
-
-
-async def test_when_the_router_stops_the_slot_is_closing(start_fake: StartFake) -> None:
-    result = await ends_running(start_fake, lambda relay, _, __: relay.corridor.calls.stop_all())
-    assert isinstance(result, ShuttingDown)
-
-
-async def test_when_the_task_is_cancelled_the_slot_is_closing(start_fake: StartFake) -> None:
-    result = await ends_running(start_fake, lambda _, __, call: call.cancel())
-    assert isinstance(result, asyncio.CancelledError)
-
-
-async def test_a_client_that_goes_in_the_moment_of_its_grant_costs_no_slot(start_fake: StartFake) -> None:
-    async with relaying(start_fake(slots=1)) as relay:
-        (lease,) = relay.fill()
-        client = Client(ask())
-        call = relay.call(client)
-        await until(lambda: relay.waiting == 1)
-        lease.give_back()
-        relay.corridor.admission.ask()
-        assert (1, 0) == relay.slots()
-        client.leave()
-        assert await call is None
-        assert (FREES, [], 0, "client_gone") == (
-            relay.slots(),
-            relay.closing,
-            relay.attempts(),
-            relay.records[0].outcome,
+@BOTH
+async def test_a_named_tool_is_made_to_be_called(start_fake: StartFake, stream: bool) -> None:
+    """The instance is held to the tool's schema, and what it writes is the call's input."""
+    choice = {"type": "tool", "name": "look"}
+    async with relaying(start_fake([behave.answer(text=('{"at":', " 1}"))])) as relay:
+        seen, said = await served(relay, ask("nonce:named", stream=stream, tools=[TOOL], tool_choice=choice))
+        assert ("none", TOOL["input_schema"]) == (
+            seen.json["tool_choice"],
+            seen.json["response_format"]["json_schema"]["schema"],  # type: ignore[index]
         )
+        (block,) = said["content"]
+        assert ("tool_use", "look", {"at": 1}, "tool_use") == (
+            block["type"],
+            block["name"],
+            block["input"],
+            said["stop_reason"],
+        )
+        assert "translated" == relay.records[0].way
+
+
+# ---------------------------------------------------------------- no tokens, thinking unseen, prefill
+
+
+@LOCAL
+@BOTH
+async def test_a_call_for_no_tokens_gets_none_and_says_what_the_prompt_took(
+    start_fake: StartFake, entry: Json, stream: bool
+) -> None:
+    async with relaying(start_fake(), entries=[entry]) as relay:
+        seen, said = await served(relay, ask("nonce:silent", stream=stream, max_tokens=0))
+        assert 1 == seen.json["max_tokens"]
+        assert ([], "max_tokens", None) == (said["content"], said["stop_reason"], said["stop_sequence"])
+        assert (3, 0) == (said["usage"]["input_tokens"], said["usage"]["output_tokens"])
+        assert ("ok", "max_tokens", 3) == (
+            relay.records[0].outcome,
+            relay.records[0].stop_reason,
+            relay.records[0].input_tokens,
+        )
+
+
+@LOCAL
+@BOTH
+async def test_thinking_that_is_not_to_be_seen_travels_in_its_signature_and_comes_back_to_the_instance(
+    start_fake: StartFake, entry: Json, stream: bool
+) -> None:
+    thinking: Json = {"thinking": {"type": "adaptive", "display": "omitted"}}
+    script = [behave.answer(thinking=("a secret", " thought"), text=("so",)), behave.answer()]
+    async with relaying(start_fake(script), entries=[entry]) as relay:
+        _, said = await served(relay, ask("nonce:hush", stream=stream, **thinking))
+        hidden, shown = said["content"]
+        assert ("thinking", "", "a secret thought") == (hidden["type"], hidden["thinking"], unseal(hidden["signature"]))
+        assert text("so") == shown
+        turns = [QUESTION, {"role": "assistant", "content": said["content"]}, QUESTION]
+        seen, _ = await served(relay, ask(messages=turns, stream=stream, **thinking))
+        assert b"a secret thought" in seen.body
+        assert b"llr1." not in seen.body
+
+
+@LOCAL
+@BOTH
+async def test_thinking_that_may_be_seen_is_shown_with_an_empty_signature(
+    start_fake: StartFake, entry: Json, stream: bool
+) -> None:
+    async with relaying(start_fake([behave.answer(thinking=("hm",), text=("so",))]), entries=[entry]) as relay:
+        _, said = await served(relay, ask("nonce:seen", stream=stream, thinking={"type": "adaptive"}))
+        assert [{"type": "thinking", "thinking": "hm", "signature": ""}, text("so")] == said["content"]
+
+
+@pytest.mark.parametrize("entry", [NATIVE, OLD], ids=["native", "old"])
+async def test_the_beginning_that_the_client_wrote_itself_is_not_told_again(start_fake: StartFake, entry: Json) -> None:
+    """A plain answer of llama-server begins with the prefill; that of other servers and every stream does not."""
+    turns = [QUESTION, {"role": "assistant", "content": "The answer is"}]
+    async with relaying(start_fake([behave.answer(text=("The answer", " is", " 4."))]), entries=[entry]) as relay:
+        seen, said = await served(relay, ask(messages=turns))
+        assert [text(" 4.")] == said["content"]
+        assert {"role": "assistant", "content": "The answer is"} == seen.json["messages"][-1]  # type: ignore[index]
+
+
+@LOCAL
+async def test_a_stream_goes_on_from_the_prefill_and_is_not_cut(start_fake: StartFake, entry: Json) -> None:
+    turns = [QUESTION, {"role": "assistant", "content": "The"}]
+    async with relaying(start_fake([behave.answer(text=("The", " end"))]), entries=[entry]) as relay:
+        _, said = await served(relay, ask(messages=turns, stream=True))
+        assert [text("The end")] == said["content"]
+
+
+async def test_another_server_does_not_repeat_the_prefill_and_what_looks_so_is_its_answer(
+    start_fake: StartFake,
+) -> None:
+    turns = [QUESTION, {"role": "assistant", "content": "The"}]
+    async with relaying(start_fake([behave.answer(text=("The", " end"))]), entries=[OTHER]) as relay:
+        _, said = await served(relay, ask(messages=turns))
+        assert [text("The end")] == said["content"]
+
+
+# ---------------------------------------------------------------- what is left out, and what is wrong on the way
+
+
+async def test_blocks_that_nobody_here_knows_are_left_out_and_noted(start_fake: StartFake) -> None:
+    turns = [
+        QUESTION,
+        {"role": "assistant", "content": [text("x"), {"type": "server_tool_use", "id": "s", "name": "n", "input": {}}]},
+        QUESTION,
+    ]
+    async with relaying(start_fake()) as relay:
+        seen, _ = await served(relay, ask(messages=turns))
+        assert b"server_tool_use" not in seen.body
+        assert ("server_tool_use",) == relay.records[0].dropped
+
+
+def ends(*, after: int, done: bool) -> Behaviour:
+    """A translated stream that ends, in whole HTTP, after so many of its events; perhaps with `[DONE]`."""
+
+    async def behaviour(turn: Turn) -> None:
+        frames = chat_frames(turn.reply(), include_usage=True)
+        await turn.begin_stream()
+        for frame in frames[:after] + frames[-1:] * done:
+            await turn.chunk(frame)
+        await turn.end_stream()
+
+    return behaviour
+
+
+@CHAT
+@pytest.mark.parametrize(("after", "done"), [(4, False), (5, False), (4, True)], ids=["finish", "usage", "no usage"])
+async def test_a_translated_stream_is_whole_once_it_has_said_why_it_ends(
+    start_fake: StartFake, entry: Json, after: int, done: bool
+) -> None:
+    async with relaying(start_fake([ends(after=after, done=done)]), entries=[entry]) as relay:
+        client = Client(ask("nonce:end", stream=True))
+        assert await relay.call(client) is None
+        said = message(client.said, "native")  # nobody has counted the prompt, and a guess would be believed
+        assert ([text(text_of("nonce:end"))], "end_turn") == (said["content"], said["stop_reason"])
+        assert ("ok", 3) == (relay.records[0].outcome, said["usage"]["output_tokens"])
+        assert (0, 0) == relay.slots()
+
+
+@CHAT
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_translated_stream_that_has_said_why_it_ends_may_die_then(
+    start_fake: StartFake, entry: Json, reset: bool
+) -> None:
+    async with relaying(start_fake([behave.die_mid_stream(5, reset=reset)]), entries=[entry]) as relay:
+        client = Client(ask("nonce:dead", stream=True))
+        assert await relay.call(client) is None
+        said = message(client.said)
+        assert ([text(text_of("nonce:dead"))], "end_turn") == (said["content"], said["stop_reason"])
+        assert ("ok", (0, 0), []) == (relay.records[0].outcome, relay.slots(), relay.suspects)
+
+
+ODD = {
+    "byte by byte": behave.drip(),
+    "in one packet": behave.one_packet(),
+    "among comments": behave.comments(),
+}
+
+
+@CHAT
+@pytest.mark.parametrize("name", ODD)
+async def test_a_translated_stream_is_the_same_whatever_pieces_it_comes_in(
+    start_fake: StartFake, entry: Json, name: str
+) -> None:
+    async with relaying(start_fake([behave.answer(), ODD[name]]), entries=[entry], head_s=5.0) as relay:
+        whole, odd = Client(ask("nonce:odd", stream=True)), Client(ask("nonce:odd", stream=True))
+        for client in (whole, odd):
+            assert await relay.call(client) is None
+        first, second = message(whole.said), message(odd.said)
+        first.pop("usage")  # the second time the prompt is in the cache
+        second.pop("usage")
+        assert first == second
+
+
+@CHAT
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_translated_stream_that_ends_before_that_is_one_error(
+    start_fake: StartFake, entry: Json, done: bool
+) -> None:
+    async with relaying(start_fake([ends(after=2, done=done)]), entries=[entry]) as relay:
+        client = Client(ask("nonce:cut", stream=True))
+        assert await relay.call(client) is None
+        said = check(client.said)
+        assert said.error is not None
+        assert ("api_error", None, text_of("nonce:cut", 2)) == (said.error["type"], said.stop_reason, said.text)
+        assert ("failed", 1, "") == (relay.records[0].outcome, relay.attempts(), relay.records[0].stop_reason)
+        assert client.ended
+
+
+@CHAT
+async def test_a_translated_stream_that_ends_before_its_first_event_is_tried_elsewhere(
+    start_fake: StartFake, entry: Json
+) -> None:
+    left = [behave.answer(), ends(after=0, done=False)]
+    async with relaying(*[start_fake(lambda _: left.pop()) for _ in range(2)], entries=[entry] * 2) as relay:
+        client = Client(ask("nonce:none", stream=True))
+        assert await relay.call(client) is None
+        assert (text_of("nonce:none"), 2) == (check(client.said).text, relay.records[0].attempts)
+
+
+@CHAT
+async def test_an_error_in_a_translated_stream_is_told_as_the_hosted_api_does(
+    start_fake: StartFake, entry: Json
+) -> None:
+    async with relaying(start_fake([behave.error_event(2)]), entries=[entry]) as relay:
+        client = Client(ask("nonce:broken", stream=True))
+        assert await relay.call(client) is None
+        said = check(client.said)
+        assert said.error is not None
+        assert "Context size has been exceeded." in said.error["message"]
+
+
+@CHAT
+@BOTH
+async def test_another_servers_errors_are_told_as_the_hosted_api_does(
+    start_fake: StartFake, entry: Json, stream: bool
+) -> None:
+    words = "This model's maximum context length is 4096 tokens. However, your prompt has 5000 input tokens."
+    async with relaying(start_fake([behave.error(400, words, "BadRequestError")]), entries=[entry]) as relay:
+        error = await relay.call(Client(ask(stream=stream)))
+        assert isinstance(error, RequestInvalid)
+        assert "prompt is too long: 5000 tokens > 4096 maximum" == error.message
+
+
+@CHAT
+async def test_a_page_where_a_completion_should_be_is_the_instances_failure(start_fake: StartFake, entry: Json) -> None:
+    async with relaying(start_fake([behave.not_json(b'{"object":"list"}')]), entries=[entry]) as relay:
+        error = await relay.call(Client(ask()))
+        assert error is not None
+        assert not isinstance(error, UpstreamAnswered)
+        assert "cannot be read" in error.message

@@ -16,7 +16,8 @@ from router.errors import (
 )
 from router.relay.attempt import Attempt
 from router.relay.notes import Notes
-from router.translate.repair import NativeStream, Usage
+from router.translate.answer import Usage
+from router.translate.repair import NativeStream
 from router.wire.record import CallRecord
 from tests.fleet import sample
 
@@ -35,8 +36,9 @@ def told(record: CallRecord, *names: str) -> dict[str, Any]:
 def streamed(notes: Notes, *, first_s: float | None, last_s: float | None, events: int, usage: Usage) -> None:
     attempt = Attempt(sample.instance("a"), deadlines=Deadlines(), started_s=notes.started_s)
     attempt.first_event_s, attempt.last_event_s = first_s, last_s
-    stream = NativeStream(model="coder", instance_id="a")
-    stream.events, stream.usage, stream.stop_reason = events, usage, "end_turn"
+    stream = NativeStream(model="coder", instance_id="a", message_id="msg_1")
+    stream._passed, stream.stop_reason = events, "end_turn"
+    stream._tally.add(msgspec.json.encode(usage))
     notes.stream = True
     notes.streamed(stream, attempt)
 
@@ -52,11 +54,13 @@ def test_a_call_that_never_became_one_is_still_a_record() -> None:
 def test_a_plain_answer_is_written_down_whole() -> None:
     notes = fresh()
     notes.granted(100.25, "a", "place")
+    notes.way, notes.dropped = "translated", ("compaction",)
     notes.answered(103.5, 77, Usage(5, 2, 3), "end_turn")
     assert CallRecord(
         request_id="req_1", endpoint="messages", outcome="ok", status=200, key_id="alice", team="red", model="coder",
         pool="qwen", instance_id="a", decision="place", attempts=1, queue_s=0.25, ttft_s=3.5, duration_s=4.0,
         bytes_in=42, bytes_out=77, input_tokens=5, cached_tokens=2, output_tokens=3, stop_reason="end_turn",
+        way="translated", dropped=("compaction",),
     ) == notes.record(104.0, None, status=200, bytes_out=None)  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from router.relay.send import ClientStream
+from router.relay.voice import CHAT_VOICE, MESSAGES_VOICE, Telling, Voice
 from tests.rig import behave
 from tests.rig.fake_seen import Behaviour
 from tests.rig.fake_turn import Turn
@@ -17,6 +18,7 @@ from tests.rig.legality import Message, check
 from tests.test_app import Stage, Wire, as_bytes, ask, eventually, refused, text_of
 
 HOLD_S = 0.4
+TOLD = Telling(status=502, type="api_error", message="words")
 MIB = 1 << 20
 
 
@@ -105,7 +107,7 @@ LATE_FAULTS: dict[str, tuple[Behaviour, str, str]] = {
 @pytest.mark.parametrize("name", LATE_FAULTS)
 def test_after_a_ping_a_failure_is_an_event_of_the_type_that_its_status_would_have_had(stage: Stage, name: str) -> None:
     behaviour, type_, words = LATE_FAULTS[name]
-    _, said, _ = said_by(stage, late(behaviour))
+    _, said, _ = said_by(stage, late(behaviour), behaviour)  # a fault is asked of the other, too
     assert said.error is not None
     assert said.error["type"] == type_
     assert words in said.error["message"]
@@ -119,12 +121,12 @@ def test_after_a_ping_another_instance_may_still_answer(stage: Stage) -> None:
 
 
 def test_before_a_ping_a_failure_has_its_status(stage: Stage) -> None:
-    nonce = stage.planned(behave.server_error())
+    nonce = stage.planned(behave.server_error(), behave.server_error())
     refused(stage.post(ask(nonce, stream=True)), 502, "api_error")
 
 
 def test_a_plain_call_keeps_its_status_however_late(stage: Stage) -> None:
-    nonce = stage.planned(late(behave.server_error()))
+    nonce = stage.planned(late(behave.server_error()), late(behave.server_error()))
     refused(stage.post(ask(nonce)), 502, "api_error")
 
 
@@ -228,9 +230,10 @@ class Pretend:
     def cut(self) -> None: ...
 
 
-def opened(hold_s: float = 60.0) -> tuple[Pretend, ClientStream]:
+def opened(hold_s: float = 60.0, voice: Voice = MESSAGES_VOICE) -> tuple[Pretend, ClientStream]:
     link = Pretend()
-    stream = ClientStream(link, request_id="req_1", headers=[(b"request-id", b"req_1")], hold_s=hold_s)  # type: ignore[arg-type]
+    headers = [(b"request-id", b"req_1")]
+    stream = ClientStream(link, voice=voice, request_id="req_1", headers=headers, hold_s=hold_s)  # type: ignore[arg-type]
     return link, stream
 
 
@@ -250,11 +253,24 @@ async def test_a_stream_begins_once_and_says_late_what_its_head_could_not() -> N
 async def test_a_stream_that_has_failed_says_so_once_and_ends() -> None:
     link, stream = opened()
     stream.begin([], b"")
-    stream.fail("api_error", "words")
+    stream.fail(TOLD)
+    stream.fail(TOLD)
     stream.end()
     assert link.ended
-    assert link.out[-1].startswith(b"event: error\ndata: ")
+    assert link.out[1:] == [MESSAGES_VOICE.error_event(TOLD, "req_1")]
     assert b'"request_id":"req_1"' in link.out[-1]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("voice", [MESSAGES_VOICE, CHAT_VOICE], ids=["messages", "chat"])
+async def test_silence_and_failure_are_told_in_the_clients_dialect(voice: Voice) -> None:
+    link, stream = opened(0.01, voice)
+    async with asyncio.timeout(5.0):
+        while len(link.out) < 2:  # noqa: ASYNC110  # the head, and a ping by a timer
+            await asyncio.sleep(0.001)
+    stream.fail(TOLD)
+    assert (b"head content-type,cache-control,x-accel-buffering,request-id", voice.ping) == tuple(link.out[:2])
+    assert voice.error_event(TOLD, "req_1") == link.out[-1]
 
 
 @pytest.mark.anyio

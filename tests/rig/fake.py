@@ -68,6 +68,7 @@ class FakeInstance:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop, self._thawed, self._released = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._computes = asyncio.Event()
 
     def __repr__(self) -> str:
         now = f"{self.in_flight} in flight, peak {self.peak_in_flight}"
@@ -140,6 +141,13 @@ class FakeInstance:
     def thaw(self) -> None:
         self._tell(self._thawed.set)
 
+    def hang(self) -> None:
+        """Compute nothing, as with a GPU that hangs, until `go_on`: all pages are served, and slots stay busy."""
+        self._tell(self._computes.clear)
+
+    def go_on(self) -> None:
+        self._tell(self._computes.set)
+
     def note(self, **added: int) -> None:
         """Add to the counters of these names and wake whoever waits for them."""
         with self._changed:
@@ -154,6 +162,9 @@ class FakeInstance:
     async def until_released(self) -> None:
         await self._released.wait()
 
+    async def until_computing(self) -> None:
+        await self._computes.wait()
+
     def _tell(self, action: Callable[[], None]) -> None:
         assert self._loop is not None, "not running"
         self._loop.call_soon_threadsafe(action)
@@ -161,7 +172,9 @@ class FakeInstance:
     async def _main(self, listener: socket.socket, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop, self._thawed, self._released = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._computes = asyncio.Event()
         self._thawed.set()
+        self._computes.set()
         self.house = Slots(self.slots, self.note)
         server = await self._loop.create_server(lambda: Wire(self._serve, self._open), sock=listener)
         ready.set()

@@ -1,7 +1,5 @@
 """How a turn says a reply: in the dialect and the form that was asked for, at the instance's pace."""
 
-import asyncio
-
 from tests.rig.fake_chat import chat_body, chat_frames
 from tests.rig.fake_turn import Turn
 from tests.rig.fake_wire import Reply, event, message_body, message_frames
@@ -16,8 +14,9 @@ async def say(turn: Turn, reply: Reply) -> None:
         await say_frames(turn, frames)
         return
     await turn.prefill()
-    await asyncio.sleep(turn.fake.token_delay_s * reply.output_tokens)
-    turn.fake.note(tokens_predicted=reply.output_tokens)
+    for _ in range(reply.output_tokens):
+        await turn.token()
+        turn.fake.note(tokens_predicted=1)
     await turn.json(200, chat_body(reply) if turn.is_chat else message_body(reply))
 
 
@@ -46,6 +45,6 @@ async def say_some(turn: Turn, count: int) -> list[bytes]:
 
 async def _pace(turn: Turn, frames: list[bytes]) -> None:
     for frame in frames:
-        await asyncio.sleep(turn.fake.token_delay_s)
+        await turn.token()
         await turn.chunk(frame)
         turn.fake.note(tokens_predicted=1)

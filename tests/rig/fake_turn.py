@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tests.rig.fake_connection import TurnEndedError, Wire
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from tests.rig.fake import FakeInstance
 
 
+COMMENT_EVERY_S = 0.2
+"""While nothing is computed a begun stream says so with a comment, as llama-server's does every 30 s."""
+
+
 class Turn:
     """Behaviours are functions of this. Every write waits until the client has taken it."""
 
@@ -21,6 +25,7 @@ class Turn:
         self.fake, self.wire, self.seen = fake, wire, seen
         self.closing = last
         self.drip_s: float | None = None  # not None: every write goes out byte by byte, this far apart
+        self.streaming = False  # the head of a stream is out
         self.grant = Grant(0, 0, 0)
         self.number = len(fake.requests)
 
@@ -61,6 +66,7 @@ class Turn:
                 yield
             except asyncio.CancelledError:
                 await asyncio.sleep(self.fake.release_delay_s)
+                await self.fake.until_computing()  # who hangs does not see that its client has left
                 raise
 
     def reply(self) -> Reply:
@@ -71,6 +77,22 @@ class Turn:
     async def prefill(self) -> None:
         fresh = self.grant.prompt_tokens - self.grant.cached_tokens
         await asyncio.sleep(self.fake.prefill_s + fresh * self.fake.prefill_s_per_token)
+        await self.computing()
+
+    async def token(self) -> None:
+        """Take the time of one token."""
+        await asyncio.sleep(self.fake.token_delay_s)
+        await self.computing()
+
+    async def computing(self) -> None:
+        """Return at once, or, where the instance hangs, when it goes on."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COMMENT_EVERY_S):
+                    await self.fake.until_computing()
+                return
+            if self.streaming:
+                await self.chunk(b":\n\n")
 
     async def write(self, data: bytes) -> None:
         if self.drip_s is None:
@@ -82,7 +104,7 @@ class Turn:
 
     async def begin_stream(self) -> None:
         """Send the head of a stream. After it the connection is closed, whatever the head says: tried."""
-        self.closing = True
+        self.closing = self.streaming = True
         await self.write(stream_head())
 
     async def chunk(self, payload: bytes) -> None:

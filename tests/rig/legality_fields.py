@@ -64,6 +64,14 @@ def rule_opening(opened: Mapping[str, Any], *, exact: bool) -> None:
             rule(opened.get("input") == {} or not exact, "a tool_use block without an empty input")
 
 
+def has_whole_input(block: Block) -> bool:
+    try:
+        tool_input(block)
+    except BrokenRuleError:
+        return False
+    return True
+
+
 def tool_input(block: Block) -> dict[str, Any]:
     try:
         value = json.loads(block.content or "{}")

@@ -33,14 +33,21 @@ class RouterProcess(ChildProcess):
     """`python -m router serve` on a free port of 127.0.0.1 (or `port`), with its log at hand."""
 
     def __init__(
-        self, config: str, *, port: int = 0, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+        self,
+        config: str,
+        *,
+        port: int = 0,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        module: str = "router",
     ) -> None:
+        """`module`: what is run instead, such as `tests.rig.impatient`."""
         self.port = port or free_port()
         self._config = config
         self._folder = tempfile.TemporaryDirectory(prefix="router-test-")
         self.config_path = Path(self._folder.name) / "router.yaml"
         listen = ["--config", str(self.config_path), "--listen", f"127.0.0.1:{self.port}"]
-        super().__init__("router", "router", ["serve", *listen, *args], env)
+        super().__init__("router", module, ["serve", *listen, *args], env)
 
     @property
     def url(self) -> str:

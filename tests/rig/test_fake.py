@@ -202,6 +202,30 @@ def test_a_frozen_instance_answers_nothing_until_thawed(fake: FakeInstance) -> N
     assert httpx.get(f"{fake.url}/health").json() == {"status": "ok"}
 
 
+def test_an_instance_that_hangs_is_well_to_look_at_while_nothing_is_computed() -> None:
+    with FakeInstance() as fake:
+        fake.hang()
+        with httpx.stream("POST", f"{fake.url}/v1/messages", json=STREAM, timeout=10) as answer:
+            lines = answer.iter_lines()
+            assert [next(lines) for _ in range(4)] == [":", "", ":", ""]
+            assert httpx.get(f"{fake.url}/health").json() == {"status": "ok"}
+            assert "llamacpp:requests_processing 1\n" in httpx.get(f"{fake.url}/metrics").text
+            assert "llamacpp:n_decode_total 0\n" in httpx.get(f"{fake.url}/metrics").text
+            fake.go_on()
+            assert "event: message_stop" in [*lines]
+
+
+def test_a_slot_of_an_instance_that_hangs_stays_busy_after_its_client_has_left() -> None:
+    with FakeInstance() as fake:
+        fake.hang()
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{fake.url}/v1/messages", json=ASK, timeout=0.1)
+        fake.wait_for_hangups(1)
+        assert "llamacpp:requests_processing 1\n" in httpx.get(f"{fake.url}/metrics").text
+        fake.go_on()
+        fake.wait_for(lambda it: not it.house.busy)
+
+
 def test_a_key_is_asked_for_everywhere_but_at_health() -> None:
     with FakeInstance(api_key="k1") as fake:
         assert httpx.get(f"{fake.url}/health").status_code == 200

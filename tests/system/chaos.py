@@ -10,29 +10,26 @@ callers check every answer. Everything is on the loopback, bounded in time, and 
 import argparse
 import asyncio
 import json
-import math
 import random
+import re
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager, suppress
-from itertools import takewhile
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 
 from tests.rig.router import MODEL, RouterProcess, registry
 from tests.system.chaos_callers import Caller, Promises
-from tests.system.chaos_fleet import NOTICED_S, SIDE_MODEL, Real, Scripted, Subject
-from tests.system.chaos_report import Report, Window
+from tests.system.chaos_fleet import SIDE_MODEL, Real, Scripted, Subject
+from tests.system.chaos_log import read_log, sockets_of
+from tests.system.chaos_plan import IN_TROUBLE, OPERATOR, Act, plan
+from tests.system.chaos_report import RENAMED, Report, Window
 
 CALLERS = 24
-IN_TROUBLE = 2  # of the pool at a time, so that there is always somebody to go to
-BLACKOUT_FROM_S = 45.0  # a shorter run has none: it would be mostly that
-LONGEST_S = 7.0  # from the beginning of a trouble to its end
 SLACK_S = 3.0
 """How long after a trouble an instance may take to be found well and used again."""
 RELOAD_EVERY_S = 10.0
@@ -46,15 +43,6 @@ QUICK: Mapping[str, object] = {
 }
 QUICK_PROMISES = Promises(call_s=65.0, silence_s=3.0)
 DEFAULT_PROMISES = Promises(call_s=125.0, silence_s=12.5)
-
-
-class Act(msgspec.Struct, frozen=True):
-    """One entry of the plan: at this second of the run, this trouble for this long."""
-
-    at_s: float
-    subject: str
-    trouble: str
-    for_s: float
 
 
 class Chaos:
@@ -92,7 +80,8 @@ class Chaos:
         with ExitStack() as stack:
             for subject in (*self._pool, self._side, self._spare):
                 stack.enter_context(subject)
-            self._router = stack.enter_context(RouterProcess(self._registry()))
+            module = "tests.rig.impatient" if self._rules else "router"
+            self._router = stack.enter_context(RouterProcess(self._registry(), module=module))
             self._router.wait_ready()
             asyncio.run(asyncio.wait_for(self._main(), self._seconds + AFTER_S))
             code = self._stop_router()
@@ -100,7 +89,7 @@ class Chaos:
             if code:
                 self.report.faults.append(f"it ended with code {code}")
         pools = {MODEL: [it.name for it in self._pool], SIDE_MODEL: [self._side.name]}
-        self.report.excuse(pools, SLACK_S, self._read_log())
+        self.report.excuse(pools, SLACK_S, read_log(self.log, self.report))
         return self.report
 
     def _stop_router(self) -> int:
@@ -113,11 +102,12 @@ class Chaos:
             self._admin = admin
             assert await self._until(self._all_serve, 20.0), "the fleet did not come up"
             await asyncio.sleep(1.0)
-            files = self._router.open_files
+            files, tasks = self._router.open_files, await self._tasks()
             self._t0_s = time.monotonic()
             rss_mib = await self._under_load()
-            await self._settle(files)
+            await self._settle(files, tasks)
             self.report.files = (files, self._router.open_files)
+            self.report.tasks = (tasks, await self._tasks())
             self.report.rss_mib = (rss_mib, self._router.rss_bytes / 2**20)
             if self.report.rss_mib[1] > rss_mib * 1.3 + 20:
                 self.report.leaked.append("memory: {:.0f} -> {:.0f} MiB".format(*self.report.rss_mib))
@@ -146,32 +136,7 @@ class Chaos:
     # ------------------------------------------------------------ troubles
 
     def plan(self) -> list[Act]:
-        """The troubles of the whole run, from the seed alone."""
-        dice = self._dice
-        until: dict[str, float] = {}
-        at_s = 1.0
-        bags: dict[str, list[str]] = {}
-        blackout_s = self._seconds * 0.6 if self._seconds >= BLACKOUT_FROM_S else math.inf
-        acts = [] if blackout_s == math.inf else [Act(blackout_s, "everybody", "blackout", 1.5)]
-        while True:
-            at_s += dice.uniform(0.2, 1.0)
-            if blackout_s - LONGEST_S < at_s < blackout_s + 5.0:
-                continue
-            well = [it for it in self._pool if until.get(it.name, 0.0) < at_s]
-            if len(self._pool) - len(well) >= IN_TROUBLE:
-                continue
-            subject = dice.choice(well)
-            # From a bag, so that each trouble comes before any comes again.
-            bag = bags.setdefault(subject.name, [])
-            if not bag:
-                bag += ["drain", "rename", "remove", *subject.troubles, *subject.often]
-                dice.shuffle(bag)
-            act = Act(at_s, subject.name, bag.pop(), dice.uniform(0.4, 3.0))
-            back_s = 2 * NOTICED_S if act.trouble.startswith("another") else 0.0
-            until[subject.name] = at_s + act.for_s * 1.5 + back_s + 1.0
-            if until[subject.name] > self._seconds:
-                return sorted(acts, key=lambda it: it.at_s)
-            acts.append(act)
+        return plan(self._pool, self._seconds, self._dice)
 
     async def _perform(self, act: Act) -> None:
         """Get into trouble and out of it; not while too many others are still in theirs."""
@@ -187,9 +152,9 @@ class Chaos:
     async def _trouble(self, subject: Subject, trouble: str, for_s: float) -> None:
         subject.busy_with = trouble
         start_s = self._now()
-        operator = {"drain": self._drain, "rename": self._rename, "remove": self._remove}
-        if trouble in operator:
-            await operator[trouble](subject, for_s)
+        operator = (self._drain, self._rename, self._remove, self._move)
+        if trouble in OPERATOR:
+            await operator[OPERATOR.index(trouble)](subject, for_s)
         else:
             await subject.troubles[trouble](for_s)
         self.report.windows.append(Window(subject.name, trouble, start_s, self._now()))
@@ -208,7 +173,7 @@ class Chaos:
             self.report.operator.append(f"{verb} {id_} at {self._now():.1f} s: {said}")
 
     async def _rename(self, subject: Subject, for_s: float) -> None:
-        subject.id = f"{subject.name}-renamed"
+        subject.id = f"{subject.name}{RENAMED}"
         await self._reload()
         await asyncio.sleep(for_s)
         subject.id = subject.name
@@ -220,6 +185,18 @@ class Chaos:
         await asyncio.sleep(for_s / 2)
         subject.listed = True
         await self._reload()
+
+    async def _move(self, subject: Subject, for_s: float) -> None:
+        """Give its id a new address; the old process goes on until its calls are over."""
+        try:
+            async with subject.moving():
+                # By order: the list of ids is the same, and so cannot show whether the file was read.
+                await self._reload("order")
+                await asyncio.sleep(for_s)
+        except TimeoutError:
+            self.report.operator.append(
+                f"move {subject.id} at {self._now():.1f} s: calls at the old address do not end"
+            )
 
     # ------------------------------------------------------------ reloads
 
@@ -242,11 +219,13 @@ class Chaos:
             self._spare.listed = turn % 3 == 0
             await self._reload()
 
-    async def _reload(self) -> None:
-        """Write the registry and have it followed: by order, by signal, or by being watched."""
+    async def _reload(self, way: str = "") -> None:
+        """Write the registry and have it followed: by order, by signal, or by being watched; by default any."""
         async with self._file:
-            way = self._dice.choice(("order", "order", "signal", "watch"))
+            way = way or self._dice.choice(("order", "order", "signal", "watch"))
             self.report.actions[f"reload by {way}"] += 1
+            # Now: others change their minds while this one waits.
+            wanted = {it.id for it in (*self._pool, self._side, self._spare) if it.listed}
             self._router.write_config(self._registry())
             if way == "order":
                 answer = await self._admin.post("/admin/reload", json={})
@@ -254,7 +233,6 @@ class Chaos:
                     self.report.operator.append(f"reload: {answer.status_code} {answer.text[:200]}")
             elif way == "signal":
                 self._router.send(signal.SIGHUP)
-            wanted = {it.id for it in (*self._pool, self._side, self._spare) if it.listed}
             if not await self._until(lambda: self._listed(wanted), 6.0):
                 self.report.operator.append(f"reload by {way} at {self._now():.1f} s was not followed")
 
@@ -343,9 +321,17 @@ class Chaos:
 
     # ------------------------------------------------------------ afterwards
 
-    async def _settle(self, files: int) -> None:
+    async def _tasks(self) -> int:
+        """How many asyncio tasks the router has."""
+        found = re.findall(r"^llama_router_tasks (\S+)$", (await self._admin.get("/metrics")).text, re.MULTILINE)
+        assert found, "the router does not tell how many tasks it has"
+        return int(float(found[0]))
+
+    async def _settle(self, files: int, tasks: int) -> None:
         """Everything that was taken must come back."""
         report = self.report
+        self._spare.listed = False
+        await self._reload("order")
         if not await self._until(self._idle, 5.0):
             fleet = await self._fleet()
             report.leaked.append(f"leases or tickets: {json.dumps(fleet)}")
@@ -356,51 +342,17 @@ class Chaos:
         if not await self._until(closed, SETTLE_S):
             left = ", ".join(sorted(sockets_of(self._router.pid)))
             report.leaked.append(f"open files: {files} before, {self._router.open_files} after: {left}")
+
+        async def done() -> bool:
+            return await self._tasks() <= tasks
+
+        if not await self._until(done, SETTLE_S):
+            report.leaked.append(f"tasks: {tasks} before, {await self._tasks()} after")
         report.states = {it["id"]: it["state"] for it in (await self._fleet())["instances"]}
         metrics = (await self._admin.get("/metrics")).text
         for line in metrics.splitlines():
             if line.startswith("llama_router_loop_failures_total{") and not line.endswith(" 0.0"):
                 report.faults.append(line)
-
-    def _read_log(self) -> dict[str, str]:
-        """Failovers come from the records of the calls, faults from all else; returns failed calls by id."""
-        failed: dict[str, str] = {}
-        lines = self.log.splitlines()
-        for number, line in enumerate(lines):
-            if line.startswith("{"):
-                with suppress(ValueError):
-                    self._read_record(line, json.loads(line), failed)
-            elif line.startswith("Traceback"):
-                frames = [*takewhile(lambda it: it.startswith(" "), lines[number + 1 :])]
-                end = number + 1 + len(frames)
-                self.report.faults.append("\n".join([lines[number - 1], *frames[-4:], *lines[end : end + 1]]))
-            elif ("ERROR" in line or "CRITICAL" in line) and "the registry was not reloaded" not in line:
-                self.report.faults.append(line)
-        return failed
-
-    def _read_record(self, line: str, record: dict[str, Any], failed: dict[str, str]) -> None:
-        failed_on = record.get("failed_on", [])
-        self.report.causes.update(record.get("causes", []))
-        self.report.failed_over += bool(failed_on) and record["outcome"] == "ok"
-        if record["outcome"] in {"failed", "refused"}:
-            failed[record["request_id"]] = line
-        if record.get("cause") == "router_error":
-            self.report.faults.append(line)
-
-
-def sockets_of(pid: int) -> list[str]:
-    """The TCP sockets of a process: ports and state as in /proc/net/tcp (01 established, 08 close wait)."""
-    inodes = set()
-    for file in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):
-            inodes.add(file.readlink().name.removeprefix("socket:[").rstrip("]"))
-    found = []
-    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, state, *rest = line.split()
-        if rest[5] in inodes:
-            ports = [int(address.rpartition(":")[2], 16) for address in (local, remote)]
-            found.append(f"{ports[0]}->{ports[1]} state {state}")
-    return found
 
 
 def chaos(*, seconds: float, seed: int, defaults: bool = False) -> Chaos:

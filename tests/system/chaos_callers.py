@@ -3,6 +3,8 @@
 import asyncio
 import json
 import random
+import re
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,11 +14,15 @@ import msgspec
 from tests.rig.fake_slots import NONCE
 from tests.rig.legality import Illegal, check
 from tests.rig.router import MODEL
-from tests.system.chaos_fleet import SIDE_MODEL
+from tests.system.chaos_fleet import LONG_ANSWER_TOKENS, SIDE_MODEL
 from tests.system.chaos_report import Failure, Report
 
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 LEAVE_SHARE, STREAM_SHARE, COUNT_SHARE = 0.08, 0.65, 0.04
+SLOW_SHARE = 0.01
+"""Of the calls that are read to their end: streamed, with a long answer, by a client that reads slowly for a while."""
+SLOW_BYTES_S = 1024
+SLOW_SEGMENT_BYTES = 536
 LIMIT_S = 200.0
 """A call that takes longer is given up by the caller itself, and counted as past its deadline."""
 
@@ -42,6 +48,12 @@ class Taken:
     def is_stream(self) -> bool:
         return self.headers.get("content-type", "").startswith("text/event-stream")
 
+    @property
+    def instance(self) -> str:
+        """Who gave it: from the header, or from the comment in a stream that began before it was known."""
+        found = re.findall(rb"^: x-router-instance: ([^;\n]+)", self.body, re.MULTILINE)
+        return self.headers.get("x-router-instance") or (found[-1].decode() if found else "nobody")
+
 
 class Line:
     """One connection to the router, kept from call to call while both sides allow it."""
@@ -50,10 +62,18 @@ class Line:
         self._port = port
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._last_s = 0.0
+        self._last_s = self._slow_until_s = 0.0
 
-    async def ask(self, path: str, body: bytes, headers: str, taken: Taken) -> None:
-        """Send and read until the answer is whole or the connection ends; `taken` is filled as it comes."""
+    async def ask(self, path: str, body: bytes, headers: str, taken: Taken, *, slow_s: float = 0.0) -> None:
+        """Send and read until the answer is whole or the connection ends; `taken` is filled as it comes.
+
+        `slow_s`: read at SLOW_BYTES_S for so long; it takes a connection of its own.
+        """
+        self._slow_until_s = time.monotonic() + slow_s if slow_s else 0.0
+        if slow_s:
+            self.drop()
+            self._reader, self._writer = await self._narrow()
+            headers += "connection: close\r\n"
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         head = f"POST {path} HTTP/1.1\r\nhost: router\r\ncontent-type: application/json\r\n{headers}"
@@ -74,6 +94,22 @@ class Line:
                 self._writer.transport.abort()
             self._writer.close()
         self._reader = self._writer = None
+
+    async def _narrow(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection with small buffers, so that the router notices soon that nobody reads.
+
+        The kernel makes room for some segments on the sender's side; on the loopback they have 64 KB otherwise.
+        """
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        narrow.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SLOW_SEGMENT_BYTES)
+        narrow.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", self._port))
+        except BaseException:
+            narrow.close()
+            raise
+        return await asyncio.open_connection(sock=narrow, limit=4096)
 
     async def _read(self, taken: Taken) -> None:
         assert self._reader is not None
@@ -98,7 +134,18 @@ class Line:
             if not size:
                 break
             taken.body += payload
+            if self._slow_until_s:
+                await self._linger(size)
         taken.whole = True
+
+    async def _linger(self, size_bytes: int) -> None:
+        """Be as slow as one is who reads so little a second; after that time make room and read on."""
+        if self._last_s < self._slow_until_s:
+            await asyncio.sleep(min(size_bytes / SLOW_BYTES_S, max(0.0, self._slow_until_s - time.monotonic())))
+            return
+        self._slow_until_s = 0.0
+        assert self._writer is not None
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
 
     def _heard(self, taken: Taken) -> None:
         now_s = time.monotonic()
@@ -135,13 +182,14 @@ class Caller:
         nonce = f"nonce:{self._name}.{self._asked}"
         path = COUNT if dice.random() < COUNT_SHARE else MESSAGES
         streamed = path == MESSAGES and dice.random() < STREAM_SHARE
-        body = self._body(nonce, streamed=streamed)
+        slow_s = dice.uniform(2.0, 7.0) if streamed and dice.random() < SLOW_SHARE / STREAM_SHARE else 0.0
+        body = self._body(nonce, streamed=streamed, long=slow_s > 0)
         headers = f"x-claude-code-session-id: {self._name}.{self._asked // 5}\r\n" if dice.random() < 0.5 else ""
-        leave_s = dice.uniform(0.0, 0.5) if dice.random() < LEAVE_SHARE else None
+        leave_s = dice.uniform(0.0, 0.5) if dice.random() < LEAVE_SHARE and not slow_s else None
         taken, start_s = Taken(), self._clock()
         try:
             async with asyncio.timeout(LIMIT_S if leave_s is None else leave_s):
-                await self._line.ask(path, body, headers, taken)
+                await self._line.ask(path, body, headers, taken, slow_s=slow_s)
         except TimeoutError:
             taken.left = True
             self._line.drop(rudely=dice.random() < 0.5)
@@ -150,22 +198,25 @@ class Caller:
             self._line.drop(rudely=True)
         report.calls += 1
         report.counted += path == COUNT
+        report.slow += slow_s > 0
         took_s = self._clock() - start_s
-        where = f"{nonce} at {start_s:.1f} s, {'streamed' if streamed else 'plain'}, {taken.headers.get('request-id')}"
-        self._judge_time(taken, took_s, where, streamed=streamed, left=leave_s is not None)
+        how = "read slowly" if slow_s else "streamed" if streamed else "plain"
+        where = f"{nonce} at {start_s:.1f} s, {how}, {taken.headers.get('request-id')}"
+        self._judge_time(taken, took_s, where, patient=streamed and leave_s is None and not slow_s)
         if taken.left:
             report.disconnects += 1
             self._judge_part(taken, where)
         else:
             self._judge(taken, nonce, where, start_s, path=path)
 
-    def _body(self, nonce: str, *, streamed: bool) -> bytes:
+    def _body(self, nonce: str, *, streamed: bool, long: bool) -> bytes:
         dice = self._dice
         filler = " ".join(f"word{dice.randrange(1000)}" for _ in range(dice.choice((5, 40, 200))))
         name = "claude-any" if self._pool == MODEL and dice.random() < 0.3 else self._pool
         body: dict[str, object] = {
             "model": name,
-            "max_tokens": dice.choice((4, 4, 16, 16, 48, 400)),  # the tiny model says 400 in a fifth of a second
+            # The tiny model says 400 in a fifth of a second.
+            "max_tokens": LONG_ANSWER_TOKENS if long else dice.choice((4, 4, 16, 16, 48, 400)),
             "messages": [{"role": "user", "content": f"{filler} {nonce}"}],
         }
         if streamed:
@@ -174,12 +225,12 @@ class Caller:
 
     # ------------------------------------------------------------ checking
 
-    def _judge_time(self, taken: Taken, took_s: float, where: str, *, streamed: bool, left: bool) -> None:
+    def _judge_time(self, taken: Taken, took_s: float, where: str, *, patient: bool) -> None:
         report = self._report
-        report.longest_s = max(report.longest_s, took_s)
+        report.longest = max(report.longest, (took_s, where))
         if took_s > self._promises.call_s:
             report.late.append(f"{where}: {took_s:.1f} s")
-        if streamed and taken.whole and not left:
+        if patient and taken.whole:
             report.longest_silence_s = max(report.longest_silence_s, taken.silence_s)
             if taken.silence_s > self._promises.silence_s + 2 * report.lag_s:
                 report.silent.append(f"{where}: {taken.silence_s:.1f} s")
@@ -221,7 +272,7 @@ class Caller:
             report.lost.append(f"{where}: {starts} starts, {ends} ends, {taken.body[-80:]!r}")
             return
         try:
-            said = check(taken.body, "native")
+            said = check(taken.body, comments=True)
         except Illegal as error:
             report.illegal.append(f"{where}: {str(error)[:400]}")
             return
@@ -232,6 +283,7 @@ class Caller:
         kind = str(said.error.get("type"))
         if starts:
             report.in_band[kind] += 1
+            self._failed(f"in-band {kind}", taken, start_s, begun=True)
         else:
             report.in_band_early[kind] += 1
             self._failed(f"in-band {kind}", taken, start_s)
@@ -260,7 +312,7 @@ class Caller:
     def _judge_text(self, text: str, nonce: str, where: str, *, whole: bool) -> None:
         """A scripted instance says the call's nonce, the name of its model and numbered words; a real one anything."""
         said = NONCE.findall(text)
-        words = text.split()[1:]
+        words = [word.rstrip(".") for word in text.split()[1:]]
         if not said:
             return
         named = words.pop(0) if words and words[0].startswith("model:") else ""
@@ -271,11 +323,17 @@ class Caller:
         elif whole and words != [f"w{number}" for number in range(1, len(words) + 1)]:
             self._report.wrong.append(f"{where}: words are missing: {text[:200]}")
 
-    def _failed(self, kind: str, taken: Taken, start_s: float) -> None:
+    def _failed(self, kind: str, taken: Taken, start_s: float, *, begun: bool = False) -> None:
         request_id = taken.headers.get("request-id", "no request id")
-        self._report.failures.append(
-            Failure(pool=self._pool, kind=kind, start_s=start_s, end_s=self._clock(), request_id=request_id)
+        failure = Failure(
+            pool=self._pool,
+            instance=taken.instance if begun else "",
+            kind=kind,
+            start_s=start_s,
+            end_s=self._clock(),
+            request_id=request_id,
         )
+        (self._report.cut if begun else self._report.failures).append(failure)
 
 
 def _starts(body: bytes) -> int:

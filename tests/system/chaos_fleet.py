@@ -4,15 +4,19 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from typing import Self
+
+import httpx
 
 from router.demo.llama import LlamaProcess, LlamaSpec, answers_ok
 from tests.rig import behave
 from tests.rig.fake import FakeInstance
 from tests.rig.fake_seen import Behaviour, Seen
 from tests.rig.fake_slots import nonce_of
-from tests.rig.llama import tiny_spec
+from tests.rig.impatient import STUCK_S
+from tests.rig.llama import READY_S, tiny_spec
 
 Trouble = Callable[[float], Awaitable[None]]
 
@@ -22,6 +26,13 @@ SIDE_MODEL = "side"
 """The model of the other pool."""
 STRANGER = "stranger"
 """A model that no pool serves."""
+HANG_S = STUCK_S + 1.5
+"""A GPU hangs for so long and more, so that it is found out."""
+LET_GO_S = 25.0
+"""Within this time the calls at an address that the registry no longer has must be over."""
+LONG_ANSWER_TOKENS = 1000
+"""From so many tokens on a scripted instance gives 2 MB, which no buffer between it and a slow client can hold."""
+LONG_WORDS, PAD = 120, "." * 16_000
 
 
 class Subject(ABC):
@@ -37,6 +48,9 @@ class Subject(ABC):
         self.busy_with: str | None = None  # the trouble that it is in
         self.troubles: dict[str, Trouble] = {}
         self.often: tuple[str, ...] = ()  # those that come twice as often
+        self.first: tuple[str, ...] = ()  # those that even a short run is to have
+        # How much longer than they are told some take.
+        self.extra_s = {"another model": 2 * NOTICED_S, "another pool": 2 * NOTICED_S, "hang": HANG_S, "move": 3.0}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.busy_with or 'well'}>"
@@ -51,6 +65,13 @@ class Subject(ABC):
     @abstractmethod
     def __exit__(self, *_: object) -> None: ...
 
+    @abstractmethod
+    def moving(self) -> AbstractAsyncContextManager[None]:
+        """Inside it is at another address, and the process at the old one still runs.
+
+        That one ends with the context, once its calls are over. Raises TimeoutError where they do not end.
+        """
+
     def entry(self) -> Mapping[str, object]:
         """Its line in the registry."""
         return {"id": self.id, "url": self.url, "slots": self.slots}
@@ -64,6 +85,7 @@ class Real(Subject):
         self._spec = tiny_spec(slots=self.slots, n_ctx_slot=4096)
         self.process = LlamaProcess(self._spec)
         self.suspended = False
+        self._old = ExitStack()  # processes at addresses that it once had
         self.troubles = {
             "kill": self._kill,
             "terminate": self._terminate,
@@ -72,6 +94,7 @@ class Real(Subject):
             "another pool": lambda for_s: self._swap(for_s, SIDE_MODEL),
         }
         self.often = ("suspend",)  # it hides best: connections are still accepted
+        self.first = ("kill", "suspend", "move")
 
     @property
     def url(self) -> str:
@@ -93,6 +116,20 @@ class Real(Subject):
 
     def __exit__(self, *_: object) -> None:
         self.process.stop()
+        self._old.close()
+
+    @asynccontextmanager
+    async def moving(self) -> AsyncIterator[None]:
+        old, new = self.process, LlamaProcess(self._spec)
+        self._old.enter_context(new)
+        self._old.push(old)
+        await asyncio.to_thread(new.wait_ready, READY_S)
+        self.process = new
+        yield
+        async with asyncio.timeout(LET_GO_S), httpx.AsyncClient(base_url=old.url, trust_env=False) as client:
+            while any(it["is_processing"] for it in (await client.get("/slots")).json()):  # noqa: ASYNC110  # of another process
+                await asyncio.sleep(0.1)
+        await asyncio.to_thread(old.stop)
 
     def _start(self, alias: str) -> None:
         """With the same port; a process object has one spec for life, so another alias takes another object."""
@@ -146,7 +183,10 @@ class Scripted(Subject):
         super().__init__(name, model)
         self._dice = dice
         self._bad: deque[Behaviour] = deque()  # what the next calls get instead of an answer
-        self.fake = FakeInstance(self._next, slots=self.slots, model=model, token_delay_s=0.008, prefill_s=0.02)
+        self._always: Behaviour | None = None  # what all calls get
+        self._old = ExitStack()  # instances at addresses that it once had
+        self.fake = self._new()
+        self.first = ("hang", "burst of 500s", "move")
         self.troubles = {
             "kill": self._kill,
             "freeze": self._freeze,
@@ -167,6 +207,8 @@ class Scripted(Subject):
             "web page": self._some(behave.not_json),
             "wrong length": self._some(behave.wrong_content_length),
             "stall": self._stall,
+            "hang": self._hang,
+            "burst of 500s": self._burst,
         }
 
     @property
@@ -179,13 +221,34 @@ class Scripted(Subject):
 
     def __exit__(self, *_: object) -> None:
         self.fake.stop()
+        self._old.close()
+
+    @asynccontextmanager
+    async def moving(self) -> AsyncIterator[None]:
+        old, new = self.fake, self._new()
+        self._old.enter_context(new)
+        self._old.push(old)
+        self.fake = new
+        yield
+        try:
+            await asyncio.to_thread(old.wait_idle, LET_GO_S)
+        except AssertionError as error:
+            raise TimeoutError from error
+        await asyncio.to_thread(old.stop)
+
+    def _new(self) -> FakeInstance:
+        return FakeInstance(self._next, slots=self.slots, model=self.model, token_delay_s=0.008, prefill_s=0.02)
 
     def _next(self, seen: Seen) -> Behaviour:
         """In the instance's own thread."""
+        if self._always is not None:
+            return self._always
         if self._bad:
             return self._bad.popleft()
         asked = seen.json.get("max_tokens")
-        words = (f" w{number}" for number in range(1, 3 + (asked if isinstance(asked, int) else 0) % 17))
+        tokens = asked if isinstance(asked, int) else 0
+        count, pad = (LONG_WORDS, PAD) if tokens >= LONG_ANSWER_TOKENS else (2 + tokens % 17, "")
+        words = (f" w{number}{pad}" for number in range(1, 1 + count))
         return behave.answer(text=(nonce_of(seen.json), f" model:{self.fake.model}", *words))
 
     def _frames(self) -> int:
@@ -219,6 +282,16 @@ class Scripted(Subject):
         self.fake.loading = True
         await asyncio.sleep(for_s)
         self.fake.loading = False
+
+    async def _hang(self, for_s: float) -> None:
+        self.fake.hang()
+        await asyncio.sleep(HANG_S + for_s)
+        self.fake.go_on()
+
+    async def _burst(self, for_s: float) -> None:
+        self._always = behave.server_error()
+        await asyncio.sleep(for_s)
+        self._always = None
 
     async def _stall(self, for_s: float) -> None:
         stalls = (behave.stall_before_head, behave.stall_after_head, behave.stall_mid_stream)

@@ -37,7 +37,7 @@ def test_curl_reads_a_stream_as_it_comes(tiny: RouterProcess) -> None:
     head, _, events = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\r\ncontent-type: text/event-stream" in head
-    said = check(events, "native")
+    said = check(events)
     assert (said.error, said.stop_reason, said.usage["output_tokens"]) == (None, "max_tokens", 8)
 
 

@@ -119,7 +119,7 @@ def test_calls_without_an_answer_yet_outlive_their_instance_and_those_in_the_mid
     servers["one"].kill()
     cut = answering["one"].ended()
     assert cut.whole
-    said = check(cut.raw, "native")
+    said = check(cut.raw, comments=True)
     assert said.error is not None
     assert said.error["type"] == "api_error"
     assert "instance one" in said.error["message"]
@@ -176,7 +176,7 @@ def test_a_suspended_instance_is_out_within_five_seconds_and_its_calls_are_serve
     cut = answering["one"].ended()
     assert cut.whole
     assert cut.ended_s - since_s < IDLE_S + 1.5
-    error = check(cut.raw, "native").error
+    error = check(cut.raw, comments=True).error
     assert error is not None
     assert error["type"] == "timeout_error"
 
@@ -184,6 +184,43 @@ def test_a_suspended_instance_is_out_within_five_seconds_and_its_calls_are_serve
     eventually(lambda: scene.state("one") == "probation", 15)
     eventually(lambda: "one" in scene.served_by(2))
     assert scene.served_by() == {"one", "two"}
+
+
+# ------------------------------------------------------------------ 500 to every call
+
+
+def test_an_instance_that_answers_all_with_500_costs_no_call_and_is_put_out(
+    start_fake: StartFake, start_router: StartRouter
+) -> None:
+    """A GPU that has failed: every look finds the instance well, and being idle it would draw all calls."""
+    broken, well = start_fake(lambda _: behave.server_error(), slots=4), start_fake(slots=4)
+    entries = [{"url": broken.url, "id": "broken"}, {"url": well.url, "id": "well"}]
+    router = start_router(registry(entries, poll={"every": "200ms", "deadline": "1s"}))
+    with Crowd(router.port) as crowd:
+        scene = Scene(router, crowd)
+        scene.settle()
+        eventually(lambda: scene.served_by(2) == {"well"} and scene.state("broken") == "ejected")
+        assert len(broken.calls) >= 3
+
+
+def test_a_request_that_all_answer_with_500_is_told_so_after_two_and_puts_nobody_out(
+    start_fake: StartFake, start_router: StartRouter
+) -> None:
+    def plan(seen: Seen) -> Behaviour:
+        return behave.server_error() if nonce_of(seen.json) == "nonce:odd" else behave.answer()
+
+    fakes = {name: start_fake(plan, slots=4) for name in ("one", "two", "three")}
+    entries = [{"url": fake.url, "id": name} for name, fake in fakes.items()]
+    router = start_router(registry(entries, poll={"every": "200ms", "deadline": "1s"}))
+    with Crowd(router.port) as crowd:
+        scene = Scene(router, crowd)
+        scene.settle()
+        odd = [crowd.call(ask("nonce:odd", stream=True)).ended() for _ in range(8)]
+        assert {call.status for call in odd} == {502}
+        assert all(b"Compute error." in call.raw for call in odd)
+        assert sum(len(fake.calls) for fake in fakes.values()) == 16
+        assert set(states(router.url).values()) == {"serving"}
+        assert scene.served_by() <= {"one", "two", "three"}
 
 
 # ------------------------------------------------------------------ another model

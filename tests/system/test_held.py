@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx
+import openai
 import pytest
 from anthropic.lib.streaming import MessageStreamManager
+from openai.types.chat import ChatCompletionChunk
 
 from tests.rig import behave
 from tests.rig.fake import FakeInstance
 from tests.rig.fake_seen import Behaviour, Seen
 from tests.rig.fake_slots import nonce_of
 from tests.rig.legality import check
+from tests.rig.legality_chat import check_chat
+from tests.rig.openai_sdk import sdk_said
 from tests.rig.router import MODEL, RouterProcess, registry
 from tests.rig.transcript import read_events
 from tests.system.claude_code import ClaudeCode, claude_code_program
@@ -280,6 +285,53 @@ class PatientClaudeCode(ClaudeCode):
         return {**super()._environment(), "CLAUDE_CODE_MAX_RETRIES": "3"}
 
 
+def claudes(fake: FakeInstance) -> list[Seen]:
+    """What has come from Claude Code."""
+    return [seen for seen in fake.calls if nonce_of(seen.json) == "nonce:claude"]
+
+
+@pytest.mark.slow
+def test_claude_code_reads_a_held_answer_as_any_other(stage: Stage, tmp_path: Path) -> None:
+    program = claude_code_program()
+    scene = stage(queue={"deadline": "30s"})
+    first = scene.fill()
+    user = ClaudeCode(program, tmp_path, scene.router.url, MODEL)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(user.ask, "say nonce:claude")
+        eventually(lambda: waiting(scene.router.url) == 1, 60)
+        behind = scene.call("nonce:behind").wait_for(pinged)  # then so is the one before it
+        scene.release()
+        said = asked.result()
+    assert (said.exit_status, said.result.get("is_error")) == (0, False), said
+    assert (said.result["result"], said.result["num_turns"]) == (text_of("nonce:claude"), 1)
+    assert [call.ended().fault() for call in (first, behind)] == ["", ""]
+    assert [seen.json["stream"] for seen in claudes(scene.fakes["one"])] == [True]  # asked once, and streamed
+
+
+@pytest.mark.slow
+def test_claude_code_does_not_notice_that_the_instance_behind_its_held_call_has_died(
+    stage: Stage, tmp_path: Path
+) -> None:
+    program = claude_code_program()
+    scene = stage(instances=2, queue={"deadline": "30s"})
+    scene.stalls["nonce:claude"] = behave.stall_after_head()
+    user = ClaudeCode(program, tmp_path, scene.router.url, MODEL)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(user.ask, "say nonce:claude")
+        eventually(lambda: taken(scene.router.url) == 1, 60)
+        beside = scene.call("nonce:beside", behave.stall_after_head()).wait_for(pinged)  # then so is Claude Code's
+        beside.leave()
+        eventually(lambda: taken(scene.router.url) == 1)
+        dead = scene.holder("nonce:claude")
+        dead.stop()
+        said = asked.result()
+    assert (said.exit_status, said.result.get("is_error")) == (0, False), said
+    assert (said.result["result"], said.result["num_turns"]) == (text_of("nonce:claude"), 1)
+    assert [len(claudes(fake)) for fake in scene.fakes.values()] == [1, 1]  # the router asked twice, not the client
+    assert scene.router.log.count('"endpoint":"messages","outcome":"ok"') == 1
+    dead.start()
+
+
 @pytest.mark.slow
 def test_claude_code_asks_again_and_streamed_after_an_error_event_that_came_first(stage: Stage, tmp_path: Path) -> None:
     """An error event after pings alone is a normal retry for it: no falling back to a call that is not streamed."""
@@ -305,3 +357,80 @@ def test_claude_code_asks_again_and_streamed_after_an_error_event_that_came_firs
     refused = [line for line in scene.router.log.splitlines() if refusal in line]
     assert refused
     assert all('"stream":true' in line for line in refused)
+
+
+# ------------------------------------------------------------------ the openai SDK
+# It reads the same three ends of a hold; its pings are comments, and its error is one object without a name.
+
+
+def chat_stream(client: openai.OpenAI, nonce: str) -> openai.Stream[ChatCompletionChunk]:
+    """A streamed chat completion; returns once the head is there."""
+    said: Any = [{"role": "user", "content": f"say {nonce}"}]
+    found: openai.Stream[ChatCompletionChunk] = client.chat.completions.create(
+        model=MODEL, max_tokens=16, messages=said, stream=True, stream_options={"include_usage": True}
+    )
+    return found
+
+
+@pytest.fixture
+def chatting(stage: Stage) -> Iterator[Callable[..., tuple[Scene, openai.OpenAI]]]:
+    """Make a scene and an SDK that calls its router."""
+    with ExitStack() as stack:
+
+        def make(instances: int = 1, **top: Any) -> tuple[Scene, openai.OpenAI]:
+            scene = stage(instances, **top)
+            sdk = openai.OpenAI(base_url=f"{scene.router.url}/v1", api_key="any", max_retries=0, timeout=20)
+            return scene, stack.enter_context(sdk)
+
+        yield make
+
+
+Chatting = Callable[..., tuple[Scene, openai.OpenAI]]
+
+
+def test_the_openai_sdk_reads_a_held_answer_as_any_other(chatting: Chatting) -> None:
+    scene, sdk = chatting()
+    scene.fill()
+    with chat_stream(sdk, "nonce:chat") as stream:
+        assert "x-router-instance" not in stream.response.headers
+        scene.release()
+        chunks = list(stream)
+    assert sdk_said(chunks) == (text_of("nonce:chat"), [], "stop")
+    assert {chunk.model for chunk in chunks} == {MODEL}
+    assert chunks[-1].usage is not None
+
+
+def test_the_bytes_of_a_held_chat_completion_are_legal_and_name_the_instance_in_a_comment(stage: Stage) -> None:
+    scene = stage()
+    scene.fill()
+    body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "say nonce:raw"}]}
+    with httpx.stream("POST", f"{scene.router.url}/v1/chat/completions", json=body, timeout=20) as answer:
+        raw, pieces = b"", answer.iter_raw()
+        while raw.count(b": ping\n\n") < 2:
+            raw += next(pieces)
+        assert b"data:" not in raw
+        scene.release()
+        raw += b"".join(pieces)
+    said = check_chat(raw)
+    assert (said.text, said.finish_reason, said.error) == (text_of("nonce:raw"), "stop", None)
+    assert [it for it in said.comments if it.startswith("x-router-instance: one;")] == [said.comments[-1]]
+
+
+def test_the_openai_sdk_raises_what_ends_a_hold(chatting: Chatting) -> None:
+    scene, sdk = chatting(queue={"deadline": "1s"})
+    scene.fill()
+    with pytest.raises(openai.APIError, match="no slot") as caught, chat_stream(sdk, "nonce:chat") as stream:
+        list(stream)
+    assert caught.value.type == "server_error"
+    scene.release()
+
+
+def test_the_openai_sdk_does_not_notice_that_the_instance_behind_a_held_call_has_died(chatting: Chatting) -> None:
+    scene, sdk = chatting(instances=2)
+    scene.stalls["nonce:chat"] = behave.stall_after_head()
+    with chat_stream(sdk, "nonce:chat") as stream:
+        dead = scene.holder("nonce:chat")
+        dead.stop()
+        chunks = list(stream)
+    assert sdk_said(chunks) == (text_of("nonce:chat"), [], "stop")
+    dead.start()

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from router.demo.llama import LlamaProcess
 from router.demo.process import ChildProcess
 from tests.rig import behave, llama
 from tests.rig.fake import FakeInstance
@@ -457,3 +458,51 @@ def test_a_rolling_restart_of_every_instance_under_load_fails_no_call_and_cuts_n
     assert load.faults() == []
     report(f"{len(load.calls)} calls during the restart of both instances")
     assert "Traceback" not in router.log
+
+
+def test_an_id_that_gets_a_new_address_under_load_leaves_the_old_process_its_calls(
+    start_llama: StartLlama, start_router: StartRouter
+) -> None:
+    old, two, new = (start_llama(llama.tiny_spec()) for _ in range(3))
+    router = start_router(registry([{"url": old.url, "id": "one"}, {"url": two.url, "id": "two"}]))
+    eventually(lambda: set(states(router.url).values()) == {"serving"})
+    with Crowd(router.port) as crowd, crowd.load(4, max_tokens=64) as load:
+        load.more(4)
+        long = at_length(crowd, "one")
+        router.write_config(registry([{"url": new.url, "id": "one"}, {"url": two.url, "id": "two"}]))
+        assert run_command("reload", "--router", router.url) == (0, "reloaded: added one, removed one\n")
+        moved_s = time.monotonic()
+        assert not long.over  # it is still with the old process
+        eventually(lambda: states(router.url) == {"one": "serving", "two": "serving"})
+        load.more(20)
+        assert load.used(moved_s) == {"one", "two"}
+        assert told(new, "tokens_predicted_total") > 0
+        assert long.ended(60).fault() == ""
+        assert long.instance == "one"
+        eventually(lambda: told(old, "requests_processing") == 0)
+        before = told(old, "n_decode_total")
+        load.more(20)
+        assert told(old, "n_decode_total") == before
+        old.stop()
+        load.more(20)
+    assert load.faults() == []
+    report(f"{len(load.calls)} calls while an id got a new address; none failed and none was cut")
+    assert "Traceback" not in router.log
+
+
+def at_length(crowd: Crowd, instance: str) -> Call:
+    """A call in the middle of a long answer at this instance."""
+    while True:
+        calls = [it.wait_for(lambda call: call.content or call.over) for it in crowd.calls(4, max_tokens=3_000)]
+        chosen = next((it for it in calls if it.instance == instance and not it.over), None)
+        for call in calls:
+            if call is not chosen:
+                call.leave()
+        if chosen is not None:
+            return chosen
+
+
+def told(server: LlamaProcess, name: str) -> float:
+    """What a llama-server's own /metrics says."""
+    page = httpx.get(f"{server.url}/metrics", timeout=20, trust_env=False).text
+    return float(page.partition(f"\nllamacpp:{name} ")[2].partition("\n")[0])

@@ -1,4 +1,7 @@
-"""The SDKs that people use, on real llama-servers: what they are told, what they count, and what they never believe."""
+"""The SDKs that people use, on real llama-servers: what they are told, what they count, and what they never believe.
+
+Tools, thinking and structured output need a template that knows them: `test_sdk_ways`, `test_sdk_openai`.
+"""
 
 import hashlib
 import re
@@ -26,11 +29,6 @@ KEYS = yaml.safe_dump({"keys": [{"id": "tests", "sha256": hashlib.sha256(KEY.enc
 CONTEXT = 32_768
 CREDENTIALS = [pytest.param({"api_key": KEY}, id="x-api-key"), pytest.param({"auth_token": KEY}, id="bearer")]
 SAY_HI: list[MessageParam] = [{"role": "user", "content": "Say hi."}]
-TOOL: dict[str, Any] = {
-    "name": "look_up",
-    "description": "Looks a word up.",
-    "input_schema": {"type": "object", "properties": {"word": {"type": "string"}}},
-}
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +116,12 @@ def test_a_model_that_can_speak_ends_its_turn_or_stops_where_it_was_told_to(
     [
         {},
         {"system": "Be brief.", "stop_sequences": ["\n\n\n"]},
-        {"tools": [TOOL], "tool_choice": {"type": "auto"}},
         {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 1100},
     ],
-    ids=["bare", "system", "tools", "thinking"],
+    ids=["bare", "system", "thinking"],
 )
 def test_every_raw_stream_is_legal(tiny: RouterProcess, more: dict[str, Any]) -> None:
-    said = check(raw_stream(tiny, {"max_tokens": 16, **more}), "native")
+    said = check(raw_stream(tiny, {"max_tokens": 16, **more}))
     assert said.error is None
     assert (said.model, said.usage["output_tokens"] > 0) == (MODEL, True)
 
@@ -139,9 +136,8 @@ def test_every_raw_stream_is_legal(tiny: RouterProcess, more: dict[str, Any]) ->
         {"system": "You are a lighthouse.", "messages": SAY_HI},
         {"system": [{"type": "text", "text": "You"}, {"type": "text", "text": "shine."}], "messages": SAY_HI},
         {"messages": [*SAY_HI, {"role": "assistant", "content": "Hi."}, {"role": "user", "content": "word " * 400}]},
-        {"tools": [TOOL], "messages": SAY_HI},
     ],
-    ids=["bare", "system", "system blocks", "conversation", "tools"],
+    ids=["bare", "system", "system blocks", "conversation"],
 )
 def test_count_tokens_says_what_the_call_then_uses(client: anthropic.Anthropic, prompt: dict[str, Any]) -> None:
     counted = client.messages.count_tokens(model=MODEL, **prompt).input_tokens
@@ -309,7 +305,7 @@ def test_the_raw_bytes_of_a_stream_whose_instance_dies_are_legal_and_end_in_an_e
 ) -> None:
     server = start_llama(slots=1)
     router = start_router(registry([server], model=MODEL))
-    said = check(raw_stream(router, {"max_tokens": 20_000}, after_first=server.kill), "native")
+    said = check(raw_stream(router, {"max_tokens": 20_000}, after_first=server.kill))
     assert (said.stop_reason, said.error and said.error["type"]) == (None, "api_error")
     assert said.events[-1].name == "error"
 

@@ -114,7 +114,7 @@ def test_calls_that_outlast_the_grace_get_one_error_each(scene: Open) -> None:
     assert 0.9 < time.monotonic() - since_s < 3
     assert here.router.wait(10) == 0
     assert streamed.whole
-    said = check(streamed.raw, "native")
+    said = check(streamed.raw, comments=True)
     assert said.error is not None
     assert (said.error["type"], said.events[-1].name) == ("api_error", "error")
     assert "shut down before this answer was whole" in said.error["message"]
@@ -137,7 +137,7 @@ def test_a_held_call_that_outlasts_the_grace_gets_its_error_in_the_stream(scene:
     assert said.error is not None
     assert said.error["type"] == "api_error"
     assert here.router.wait(10) == 0
-    assert [check(call.ended().raw, "native").error is not None for call in running] == [True, True]
+    assert [check(call.ended().raw, comments=True).error is not None for call in running] == [True, True]
 
 
 def test_no_grace_ends_calls_at_once(scene: Open) -> None:
@@ -145,7 +145,7 @@ def test_no_grace_ends_calls_at_once(scene: Open) -> None:
     call = here.running()
     since_s = time.monotonic()
     here.router.send(signal.SIGTERM)
-    assert check(call.ended().raw, "native").error is not None
+    assert check(call.ended().raw, comments=True).error is not None
     assert here.router.wait(10) == 0
     assert time.monotonic() - since_s < 3
 
@@ -157,7 +157,7 @@ def test_a_grace_that_a_reload_has_changed_is_the_one_that_counts(scene: Open) -
     assert here.http.post("/admin/reload", json={}).status_code == 200
     here.router.send(signal.SIGTERM)
     assert here.router.wait(10) == 0
-    assert check(call.ended().raw, "native").error is not None
+    assert check(call.ended().raw, comments=True).error is not None
 
 
 @pytest.mark.parametrize("second", SIGNALS)
@@ -171,7 +171,7 @@ def test_a_second_signal_ends_at_once_and_still_tells_the_clients(scene: Open, s
     assert here.router.wait(10) == 0
     assert time.monotonic() - since_s < 2
     assert call.ended().whole
-    assert check(call.raw, "native").error is not None
+    assert check(call.raw, comments=True).error is not None
 
 
 def test_the_sdk_is_told_of_a_shutdown_in_the_middle_of_an_answer(scene: Open) -> None:

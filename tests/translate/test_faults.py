@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.errors import RequestInvalid, RouterError, UpstreamAnswered, UpstreamLoading
+from router.errors import PromptTooLong, RequestInvalid, RouterError, UpstreamAnswered, UpstreamLoading
 from router.translate.faults import MAX_MESSAGE_CHARS, Fault, read_fault, scrub, to_error
 
 steady = settings(derandomize=True, max_examples=300, deadline=None)
 
+TOO_LONG_TEXT = "request (9001 tokens) exceeds the available context size (4096 tokens), try increasing it"
 TOO_LONG = Fault(
-    message="request (9001 tokens) exceeds the available context size (4096 tokens), try increasing it",
+    message=TOO_LONG_TEXT,
     type="exceed_context_size_error",
     code=400,
     n_prompt_tokens=9001,
@@ -30,6 +31,19 @@ TOO_LONG = Fault(
         (b'{"error":{"message":"no","type":"server_error","param":null,"new":{}}}', Fault("no", "server_error")),
         (b'{"error":{"message":"no"}}', Fault("no")),
         (b'{"error":{"code":503}}', Fault(code=503)),
+        # OpenAI's, and those that imitate it: nulls, and words for a code.
+        (
+            b'{"error":{"message":"no","type":"invalid_request_error","param":null,"code":null}}',
+            Fault("no", "invalid_request_error", None),
+        ),
+        (
+            b'{"error":{"message":"no","type":null,"code":"insufficient_quota"}}',
+            Fault("no", None, "insufficient_quota"),
+        ),
+        (
+            b'{"object":"error","message":"no","type":"BadRequestError","param":null,"code":400}',
+            Fault("no", "BadRequestError", 400),
+        ),
         (b'{"error":null}', Fault()),
         (b"{}", Fault()),
         (b"[]", Fault()),
@@ -39,7 +53,7 @@ TOO_LONG = Fault(
         (b'{"error":{"message":"\xff"}}', Fault()),
         (
             b'{"error":{"code":400,"message":"%b","type":"exceed_context_size_error","n_prompt_tokens":9001,"n_ctx":4096}}'
-            % TOO_LONG.message.encode(),
+            % TOO_LONG_TEXT.encode(),
             TOO_LONG,
         ),
     ],
@@ -76,9 +90,9 @@ NO = Fault("no")
     ("status", "fault", "kind", "retryable", "message"),
     [
         # What the client can put right.
-        (400, TOO_LONG, RequestInvalid, False, "prompt is too long: 9001 tokens > 4096 maximum"),
-        (500, TOO_LONG, RequestInvalid, False, "prompt is too long: 9001 tokens > 4096 maximum"),
-        (200, TOO_LONG, RequestInvalid, False, "prompt is too long: 9001 tokens > 4096 maximum"),
+        (400, TOO_LONG, PromptTooLong, False, "prompt is too long: 9001 tokens > 4096 maximum"),
+        (500, TOO_LONG, PromptTooLong, False, "prompt is too long: 9001 tokens > 4096 maximum"),
+        (200, TOO_LONG, PromptTooLong, False, "prompt is too long: 9001 tokens > 4096 maximum"),
         (400, Fault("too long", "exceed_context_size_error"), RequestInvalid, False, "too long"),
         (400, Fault("bad role", "invalid_request_error"), RequestInvalid, False, "bad role"),
         (200, Fault("bad role", "invalid_request_error"), RequestInvalid, False, "bad role"),
@@ -95,6 +109,50 @@ NO = Fault("no")
             "image input is not",
         ),
         (500, Fault("Failed to decode image", "server_error"), RequestInvalid, False, "Failed to decode image"),
+        # A prompt that is too long, as OpenAI's server and its likes say it.
+        (
+            400,
+            Fault(
+                "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.",
+                "invalid_request_error",
+                "context_length_exceeded",
+            ),
+            PromptTooLong,
+            False,
+            "prompt is too long: 9000 tokens > 8192 maximum",
+        ),
+        (
+            400,
+            Fault(
+                "This model's maximum context length is 4096 tokens. However, your request has 5000 input tokens.",
+                "BadRequestError",
+                400,
+            ),
+            PromptTooLong,
+            False,
+            "prompt is too long: 5000 tokens > 4096 maximum",
+        ),
+        (
+            200,
+            Fault("Too much.", None, "context_length_exceeded"),
+            PromptTooLong,
+            False,
+            "prompt is too long: Too much.",
+        ),
+        (
+            400,
+            Fault(
+                "max_tokens is too large: 9000. This model's maximum context length is 4096 tokens and your request "
+                "has 11 input tokens (9000 > 4096 - 11).",
+                "BadRequestError",
+                400,
+            ),
+            RequestInvalid,
+            False,
+            "max_tokens is too large: 9000. This model's",
+        ),
+        (200, Fault("bad", "BadRequestError", 400), RequestInvalid, False, "bad"),
+        (500, Fault(None, None, None), UpstreamAnswered, False, "instance i answered with status 500"),
         # What this instance cannot do, and another may.
         (503, Fault("Loading model", "unavailable_error"), UpstreamLoading, True, "instance i is loading its model"),
         (503, Fault("Loading model"), UpstreamLoading, True, "instance i is loading its model"),
@@ -224,7 +282,7 @@ def test_a_text_without_measure_is_read_at_once(word: str) -> None:
     fault=st.builds(Fault, _paths | _urls, st.sampled_from(["", "server_error", "invalid_request_error"])),
 )
 def test_no_error_of_ours_repeats_a_path_or_url(status: int, fault: Fault) -> None:
-    assert fault.message not in to_error(status, fault, instance_id="i").message
+    assert str(fault.message) not in to_error(status, fault, instance_id="i").message
 
 
 @steady

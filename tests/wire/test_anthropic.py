@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ def test_what_routing_needs_is_read_and_the_rest_stays_raw() -> None:
     )
     assert ("m", 8, True) == (head.model, head.max_tokens, head.stream)
     assert b'[ {"type":"text", "text":"s"} ]' == bytes(head.system)
-    assert [("user", b'"h\\u00e9"'), ("assistant", b"[ ]")] == [(it.role, bytes(it.content)) for it in head.messages]
+    assert [("user", "h\u00e9"), ("assistant", ())] == [(it.role, it.content) for it in head.messages]
     assert head.metadata is not None
     assert "u" == head.metadata.user_id
 
@@ -68,42 +69,45 @@ BAD: list[tuple[bytes, list[str]]] = [
     ('{"model":"ä"}'.encode("latin-1"), ["not valid UTF-8", "encode the JSON as UTF-8"]),
     (json.dumps(GOOD | {"model": "ä"}, ensure_ascii=False).encode("utf-16"), ["not valid UTF-8"]),
     (b'{"model":"\\ud800","messages":[{"role":"user","content":""}]}', ["not valid JSON", "surrogate"]),
-    (b"[]", ["the body must be a JSON object", "got array"]),
-    (b"null", ["the body must be a JSON object", "got null"]),
-    (b'"hi"', ["the body must be a JSON object", "got str"]),
+    (b"[]", ["the body must be a JSON object, not an array"]),
+    (b"null", ["the body must be a JSON object, not null"]),
+    (b'"hi"', ["the body must be a JSON object, not a string"]),
     (b"{}", ["model: field required", "GET /v1/models"]),
     (without("model"), ["model: field required", "GET /v1/models"]),
-    (body(model=None), ["model: expected str, got null", "GET /v1/models"]),
-    (body(model=7), ["model: expected str, got int", "GET /v1/models"]),
+    (body(model=None), ["model: must be a string, not null", "GET /v1/models"]),
+    (body(model=7), ["model: must be a string, not an integer", "GET /v1/models"]),
     (body(model=""), ["model: must not be empty", "GET /v1/models"]),
     (without("messages"), ["messages: field required", "send at least one message"]),
-    (body(messages=None), ["messages: expected array, got null", "send at least one message"]),
-    (body(messages="hi"), ["messages: expected array, got str", "send at least one message"]),
+    (body(messages=None), ["messages: must be an array, not null", "send at least one message"]),
+    (body(messages="hi"), ["messages: must be an array, not a string", "send at least one message"]),
     (body(messages=[]), ["messages: at least one message is required"]),
-    (body(messages=["hi"]), ["messages.0: expected object, got str"]),
-    (body(messages=[USER, None]), ["messages.1: expected object, got null"]),
+    (body(messages=["hi"]), ["messages.0: must be an object, not a string"]),
+    (body(messages=[USER, None]), ["messages.1: must be an object, not null"]),
     (body(messages=[{"content": "hi"}]), ["messages.0.role: field required", '"user", "assistant", "system"']),
-    (body(messages=[USER, {"role": "tool", "content": ""}]), ["messages.1.role: ", '"user", "assistant", "system"']),
+    (
+        body(messages=[USER, {"role": "tool", "content": ""}]),
+        ["messages.1.role: must not be 'tool'; one of ", '"user", "assistant", "system"'],
+    ),
     (body(messages=[{"role": 1, "content": ""}]), ["messages.0.role: ", '"user", "assistant", "system"']),
     (body(messages=[{"role": "user"}]), ["messages.0.content: field required", "a string, or an array of content"]),
     (body(messages=[USER | {"content": None}]), ["messages.0.content: must be a string or an array", "not null"]),
     (body(messages=[USER, USER | {"content": {}}]), ["messages.1.content: must be a string or an array", "an object"]),
-    (body(messages=[USER | {"content": 5}]), ["messages.0.content: must be a string or an array", "not a number"]),
-    (body(messages=[USER | {"content": -5}]), ["messages.0.content: must be a string or an array", "not a number"]),
-    (body(messages=[USER | {"content": True}]), ["messages.0.content: must be a string or an array", "not true"]),
-    (body(messages=[USER | {"content": False}]), ["messages.0.content: must be a string or an array", "not false"]),
-    (body(max_tokens="8"), ["max_tokens: expected int | null, got str", "for example 1024"]),
-    (body(max_tokens=1.5), ["max_tokens: expected int | null, got float", "for example 1024"]),
-    (body(max_tokens=-1), ["max_tokens: expected int >= 0", "for example 1024"]),
-    (body(max_tokens=True), ["max_tokens: expected int | null, got bool", "for example 1024"]),
+    (body(messages=[USER | {"content": 5}]), ["messages.0.content: must be a string or an array", "not an integer"]),
+    (body(messages=[USER | {"content": -5}]), ["messages.0.content: must be a string or an array", "not an integer"]),
+    (body(messages=[USER | {"content": True}]), ["messages.0.content: must be a string or an array", "not a boolean"]),
+    (body(messages=[USER | {"content": False}]), ["messages.0.content: must be a string or an array", "not a boolean"]),
+    (body(max_tokens="8"), ["max_tokens: must be an integer, not a string", "for example 1024"]),
+    (body(max_tokens=1.5), ["max_tokens: must be an integer, not a number with a fraction", "for example 1024"]),
+    (body(max_tokens=-1), ["max_tokens: must be an integer of 0 or more", "for example 1024"]),
+    (body(max_tokens=True), ["max_tokens: must be an integer, not a boolean", "for example 1024"]),
     (body().replace(b"8", b"9" * 5000), ["max_tokens: ", "out of range", "for example 1024"]),
-    (body(stream="yes"), ["stream: expected bool | null, got str", "true or false"]),
-    (body(stream=1), ["stream: expected bool | null, got int", "true or false"]),
+    (body(stream="yes"), ["stream: must be true or false, not a string", "true or false"]),
+    (body(stream=1), ["stream: must be true or false, not an integer", "true or false"]),
     (body(system=5), ["system: must be a string or an array of text blocks", "not a number"]),
     (body(system={"text": "x"}), ["system: must be a string or an array of text blocks", "not an object"]),
     (body(system=True), ["system: must be a string or an array of text blocks", "not true"]),
-    (body(metadata="u"), ["metadata: expected object | null, got str"]),
-    (body(metadata={"user_id": 5}), ["metadata.user_id: expected str | null, got int"]),
+    (body(metadata="u"), ["metadata: must be an object, not a string"]),
+    (body(metadata={"user_id": 5}), ["metadata.user_id: must be a string, not an integer"]),
 ]
 
 
@@ -113,7 +117,7 @@ def test_a_wrong_body_is_refused_with_the_field_and_the_fix(bad: bytes, phrases:
         decode_messages(bad)
     for phrase in phrases:
         assert phrase in refused.value.message
-    assert "`" not in refused.value.message
+    assert not re.search(r"[`|]|\b(expected|got|str|int|bool|float)\b", refused.value.message)  # a client writes JSON
     assert "$" not in refused.value.message
 
 

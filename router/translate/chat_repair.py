@@ -1,0 +1,248 @@
+"""A chat completion for a client of the OpenAI API, from a server that speaks it: passed on, and made exact.
+
+llama-server names its alias or the path of its model in every chunk, leaves the role out when the first token is a part
+of a character, and ends its body in the middle of an answer when it is stopped. What is not mended here goes through as
+it came, a server's own extra fields too.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from router.errors import RouterError, UpstreamBroke
+from router.translate.answer import Usage
+from router.translate.chat_chunk import NamedChunk, Naming, check_utf8, is_token, read_chunk, role_for
+from router.translate.counts import Counts
+from router.translate.faults import read_fault, to_error
+from router.translate.stops import GAVE_UP, stop_reason
+from router.wire import openai
+from router.wire.chat import DONE_EVENT
+from router.wire.reading import read
+from router.wire.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLarge, event_data, event_name
+
+_Brings = Literal["nothing", "token", "finish", "late"]
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_NO_DELTA = openai.Delta()
+_DATA = b"data: {"
+
+
+class ChatStream:
+    """One streamed answer; see `AnswerStream`.
+
+    Until the first word, thought, call or finish nothing goes out, so that another instance may still serve the call:
+    chunks with the role alone wait, and go out in front of it. Usage waits for the end.
+    """
+
+    __slots__ = (
+        "_counts",
+        "_finished",
+        "_held",
+        "_held_bytes",
+        "_instance_id",
+        "_naming",
+        "_seen",
+        "_splitter",
+        "_tools",
+        "_usage_asked",
+        "_usage_event",
+        "committed",
+        "ended",
+        "error",
+        "events",
+        "stop_reason",
+    )  # fmt: skip
+
+    def __init__(self, *, model: str, instance_id: str, usage_asked: bool) -> None:
+        """`model`: the name that the client asked for. `usage_asked`: as `ChatHead` says."""
+        self._naming = Naming(model)
+        self._instance_id = instance_id
+        self._usage_asked = usage_asked
+        self._splitter = EventSplitter()
+        self._counts = Counts()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._seen: set[int] = set()
+        self._finished: set[int] = set()
+        self._tools = False
+        self._usage_event = b""
+        self.committed = False
+        self.ended = False
+        self.error: RouterError | None = None
+        self.events = 0
+        self.stop_reason = ""
+
+    @property
+    def usage(self) -> Usage:
+        """What the server has counted so far."""
+        return self._counts.for_record()
+
+    def passes(self, frame: bytes, start: int) -> bool:
+        """Say whether `frame`, from `start` to its last line break, is one common event that goes on as it is.
+
+        True counts it as forwarded. What is decided here must be what `feed` would decide.
+        """
+        if not (
+            self._naming.theirs == self._naming.ours
+            and self.committed
+            and frame.startswith(_DATA, start)
+            and frame.endswith(b"}\n\n\r\n")
+            and frame.find(b"\n", start) == len(frame) - 4
+            and frame.find(b"\r", start) == len(frame) - 2
+            and not self.ended
+            and self.error is None
+            and not self._splitter.pending
+        ):
+            return False
+        data = frame[start + 6 : -4]
+        try:
+            chunk = read_chunk(data)
+        except msgspec.DecodeError:
+            return False  # `feed` will say so
+        if not chunk.choices or len(chunk.choices) > 1 or chunk.usage is not None or chunk.failed:
+            return False
+        choice = chunk.choices[0]
+        if (
+            choice.finish_reason is not None
+            or choice.index not in self._seen
+            or choice.index in self._finished
+            or not is_token(choice.delta or _NO_DELTA)
+            or self._exact(data, chunk) is not data
+        ):
+            return False
+        self._told(choice)
+        self.events += 1
+        self._count(chunk)
+        return True
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the bytes for the client; empty when nothing is ready or all was to be swallowed.
+
+        Raises:
+            EventTooLarge: the instance sends something without end.
+            msgspec.DecodeError: an event is not JSON, or not a chunk.
+
+        """
+        return b"".join([self._event(event) for event in self._splitter.feed(data)])
+
+    def finish(self) -> bytes:
+        """Add `[DONE]` where every choice was finished; a body that is over before that is a cut."""
+        if self.ended or self.error or not self._whole:
+            return b""
+        return self._end()
+
+    @property
+    def _whole(self) -> bool:
+        return bool(self._seen) and self._seen == self._finished
+
+    def _event(self, event: bytes) -> bytes:
+        if self.ended or self.error:
+            return b""
+        if event.startswith(_DATA) and event.find(b"\n") == len(event) - 2:
+            data = event[6:-2]
+        else:
+            data = event_data(event).replace(b"\n", b" ").strip()
+            if not data:
+                return b""  # a comment against silence: the router sends its own
+            if data.startswith(b"[DONE]"):
+                return self._end() if self._whole else self._broke("ended its answer before it was finished")
+            if event_name(event) == b"error":
+                return self._gave_up(data)
+        chunk = read_chunk(data)
+        return self._gave_up(data) if chunk.failed else self._pass_on(data, chunk)
+
+    def _pass_on(self, data: bytes, chunk: NamedChunk) -> bytes:
+        self._count(chunk)
+        if not chunk.choices:
+            if chunk.usage is not None and self._usage_asked:
+                self._usage_event = _event(self._exact(data, chunk))
+            return b""
+        brings = [self._told(choice) for choice in chunk.choices]
+        if self.error or "late" in brings:
+            return b""
+        self.events += "token" in brings
+        out = self._exact(data, chunk)
+        if self.committed:
+            return _event(out)
+        if "token" not in brings and "finish" not in brings:
+            self._hold(out)
+            return b""
+        self.committed = True
+        return self._opening(out)
+
+    def _count(self, chunk: NamedChunk) -> None:
+        if chunk.usage is not None or chunk.timings is not None or chunk.prompt_progress is not None:
+            self._counts.take(chunk)
+
+    def _told(self, choice: openai.ChunkChoice) -> _Brings:
+        """Say what a choice brings; `late`: it was finished already."""
+        delta = choice.delta or _NO_DELTA
+        token = is_token(delta)
+        if choice.index in self._finished:
+            if token:
+                self._broke("went on after the end of its answer")
+            return "late"
+        self._seen.add(choice.index)
+        self._tools = self._tools or bool(delta.tool_calls or delta.function_call)
+        if choice.finish_reason is None:
+            return "token" if token else "nothing"
+        if choice.finish_reason in GAVE_UP:
+            self._broke("broke the answer off")
+            return "late"
+        self._finished.add(choice.index)
+        self.stop_reason, _ = stop_reason(choice.finish_reason, tools=self._tools)
+        return "token" if token else "finish"
+
+    def _exact(self, data: bytes, chunk: NamedChunk) -> bytes:
+        unasked = chunk.usage is not None and not self._usage_asked
+        return self._naming.exact(data, chunk, without="usage" if unasked else "")
+
+    def _hold(self, out: bytes) -> None:
+        self._held.append(out)
+        self._held_bytes += len(out)
+        if self._held_bytes > MAX_EVENT_BYTES:
+            raise EventTooLarge(f"more than {MAX_EVENT_BYTES} bytes before the first word")
+
+    def _opening(self, out: bytes) -> bytes:
+        """What has waited and what has come, the role first."""
+        waiting = [*self._held, out]
+        self._held.clear()
+        role = role_for(waiting[0])
+        if role is not None:
+            waiting.insert(0, role)
+        return b"".join([_event(data) for data in waiting])
+
+    def _end(self) -> bytes:
+        self.ended = True
+        return self._usage_event + DONE_EVENT
+
+    def _gave_up(self, data: bytes) -> bytes:
+        self.error = to_error(200, read_fault(data), instance_id=self._instance_id)
+        return b""
+
+    def _broke(self, how: str) -> bytes:
+        self.error = UpstreamBroke(f"instance {self._instance_id} {how}", instance_id=self._instance_id)
+        return b""
+
+
+def repair_completion(body: bytes, *, model: str) -> tuple[bytes, Usage, str]:
+    """Name the model as the client does; returns the answer, its usage, and its stop reason in Messages words.
+
+    Raises:
+        msgspec.DecodeError: it is no completion, or holds no finished answer.
+
+    """
+    check_utf8(body)
+    completion = read(openai.completion_decoder, body)
+    choice = completion.choices[0] if completion.choices else None
+    if choice is None or choice.finish_reason is None:
+        raise msgspec.DecodeError("no finished answer in it")
+    counts = Counts()
+    counts.take(completion)
+    fields = read(_object, body)
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    tools = bool(choice.message.tool_calls or choice.message.function_call)
+    return msgspec.json.encode(fields), counts.for_record(), stop_reason(choice.finish_reason, tools=tools)[0]
+
+
+def _event(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
