@@ -33,7 +33,7 @@ class Contender:
 
 def known() -> dict[str, Contender]:
     """All contenders by name, in the order of the table."""
-    listed = [_ours(), _thinking_off(), _sglang(), _vllm(), _nginx(), _haproxy(), _litellm(), _direct()]
+    listed = [_ours(), _translated(), _chat(), _sglang(), _vllm(), _nginx(), _haproxy(), _litellm(), _direct()]
     return {contender.name: contender for contender in listed}
 
 
@@ -48,17 +48,27 @@ def _ours() -> Contender:
     )
 
 
-def _thinking_off() -> Contender:
-    """Ours when each request asks for something that llama-server's native path would lose."""
+def _translated() -> Contender:
+    """Ours when every call has to be translated: the instances are said to have no /v1/messages."""
     return Contender(
-        name="llama-router-thinking-off",
+        name="llama-router-translated",
         protocol=Protocol.MESSAGES,
-        on="as llama-router; each request says thinking disabled",
+        on="as llama-router; instances without /v1/messages, so that all is translated both ways",
+        version=lambda: _package("llama-router"),
+        command=lambda place: launch.serve(place, {"capabilities": {"messages": False}}),
+        headers={"Authorization": f"Bearer {launch.KEY}", "anthropic-version": "2023-06-01"},
+    )
+
+
+def _chat() -> Contender:
+    """Ours for a client of the OpenAI API."""
+    return Contender(
+        name="llama-router-chat",
+        protocol=Protocol.CHAT,
+        on="as llama-router; the client calls /v1/chat/completions",
         version=lambda: _package("llama-router"),
         command=launch.serve,
-        headers={"Authorization": f"Bearer {launch.KEY}", "anthropic-version": "2023-06-01"},
-        extra={"thinking": {"type": "disabled"}},
-        default=False,
+        headers={"Authorization": f"Bearer {launch.KEY}"},
     )
 
 

@@ -28,11 +28,12 @@ class Place:
         return [f"http://127.0.0.1:{port}" for port in self.mocks]
 
 
-def serve(place: Place) -> list[str]:
+def serve(place: Place, said: dict[str, object] | None = None) -> list[str]:
+    """`said`: what the registry says of each instance beside where it is."""
     keys = place.folder / "keys.yaml"
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     keys.write_text(json.dumps({"keys": [{"id": "bench", "sha256": digest, "team": "bench"}]}))
-    instances = [{"id": f"mock-{n}", "url": url} for n, url in enumerate(place.urls)]
+    instances = [{"id": f"mock-{n}", "url": url, **(said or {})} for n, url in enumerate(place.urls)]
     config = place.folder / "router.yaml"  # JSON is YAML
     config.write_text(json.dumps({"models": {MODEL: {"instances": instances}}, "keys_file": str(keys)}))
     listen = f"127.0.0.1:{place.port}"

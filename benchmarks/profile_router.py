@@ -24,7 +24,9 @@ def main() -> int:
     """Drive, stop the router by SIGTERM so that it writes what it noted, and print."""
     parser = argparse.ArgumentParser(prog="profile_router")
     parser.add_argument("kind", type=Kind, choices=list(Kind))
-    parser.add_argument("--router", default="llama-router", choices=["llama-router", "llama-router-thinking-off"])
+    parser.add_argument(
+        "--router", default="llama-router", choices=["llama-router", "llama-router-translated", "llama-router-chat"]
+    )
     parser.add_argument("--calls", type=int)
     parser.add_argument("--top", type=int, default=40)
     parser.add_argument("--cprofile", action="store_true")

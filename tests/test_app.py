@@ -373,7 +373,7 @@ def test_an_id_that_gets_a_new_address_leaves_the_calls_at_the_old_process_alone
             assert ("one", 2) == (removed["id"], removed["busy"])
             assert not any(call.done() for call in calls)
             stage.fakes[0].stop()
-            first, second = [check(call.result(timeout=20).content, "native") for call in calls]
+            first, second = [check(call.result(timeout=20).content, "exact") for call in calls]
         assert (first.text, first.error, len(new.calls)) == (text_of(waits), None, 1)
         assert second.error is not None
         (one,) = stage.fleet()["instances"]
@@ -398,7 +398,7 @@ def test_every_call_at_a_stuck_instance_ends_and_those_without_an_answer_move(in
         with ThreadPoolExecutor() as threads:
             call = threads.submit(stage.post, ask(begun, stream=True))
             eventually(lambda: stage.seen(begun))
-            said = check(call.result(timeout=10).content, "native")
+            said = check(call.result(timeout=10).content, "exact")
             assert said.error is not None
             assert "is stuck" in said.error["message"]
             assert said.events[-1].name == "error"

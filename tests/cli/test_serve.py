@@ -166,7 +166,7 @@ def test_told_to_stop_it_lets_running_calls_finish_and_takes_no_new_ones(fake: F
             assert "shutting down" in refused(late, 503, "api_error")
             assert late.headers["retry-after"] == "5"
             fake.release()
-            said = check(call.result().content, "native")
+            said = check(call.result().content, "exact")
         assert (said.text, said.error) == (text_of("nonce:last"), None)
         assert router.wait(5) == 0
         assert "Traceback" not in router.log
@@ -193,7 +193,7 @@ def test_a_call_that_does_not_finish_is_told_that_it_is_over(fake: FakeInstance,
             response = wire.answer()
             assert wire.at_end()
         if stream:
-            said = check(response.content, "native")
+            said = check(response.content, "exact")
             assert said.error is not None
             assert "was shut down before this answer was whole" in str(said.error)
         else:

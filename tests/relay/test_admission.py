@@ -352,7 +352,7 @@ def test_a_client_that_leaves_the_line_never_reaches_an_instance(stage: Stage, s
         eventually(lambda: waiting(stage) == 1, within_s=1)
         holder.sock.shutdown(2)
         response = call.result()
-    text = check(response.content, "native").text if stream else response.json()["content"][0]["text"]
+    text = check(response.content, "exact").text if stream else response.json()["content"][0]["text"]
     assert text == text_of(stays)
     assert stage.seen(left) == []
     assert response.headers["x-router-decision"].startswith("place after wait")

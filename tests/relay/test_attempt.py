@@ -98,7 +98,7 @@ def test_odd_pacing_is_still_a_whole_answer(stage: Stage, odd: Behaviour) -> Non
 def test_an_event_without_end_is_not_collected_for_ever(stage: Stage) -> None:
     before = stage.router.rss_bytes
     endless = chunk(FRAMES[0]) + chunk(b"event: content_block_delta\ndata: {" + b"x" * (9 << 20))
-    said = check(streamed(stage, behave.raw(stream_head() + endless)).content, "native")
+    said = check(streamed(stage, behave.raw(stream_head() + endless)).content, "exact")
     assert said.error is not None
     assert "cannot be read" in said.error["message"]
     assert stage.router.rss_bytes < before + (100 << 20)
@@ -119,7 +119,7 @@ def test_an_answer_is_whole_at_message_stop_and_the_lease_back_soon_after(stage:
     with Wire(stage.router.port) as wire:
         raw = wire.send(as_bytes(ask(nonce, stream=True))).answer().content
         assert time.monotonic() - started < 5
-        assert check(raw, "native").stop_reason == "end_turn"
+        assert check(raw, "exact").stop_reason == "end_turn"
         eventually(lambda: all(it["busy"] == 0 for it in stage.fleet()["instances"]), within_s=2)
         answered(wire.send(as_bytes(ask("nonce:next"))).answer(), "nonce:next")
 
@@ -205,7 +205,7 @@ def test_a_stream_that_dies_with_its_instance_ends_with_one_error(stage: Stage) 
         fake.wait_for(lambda it: it.tokens_predicted >= 2)
         fake.stop()
         try:
-            said = check(call.result().content, "native")
+            said = check(call.result().content, "exact")
         finally:
             fake.start()
     assert said.error is not None
@@ -227,7 +227,7 @@ def pause(seconds: float) -> Behaviour:
 def test_a_streamed_call_whose_head_does_not_come_is_tried_elsewhere_in_time(stage: Stage) -> None:
     nonce = stage.planned(behave.stall_before_head())
     started = time.monotonic()
-    assert check(stage.post(ask(nonce, stream=True)).content, "native").text == text_of(nonce)
+    assert check(stage.post(ask(nonce, stream=True)).content, "exact").text == text_of(nonce)
     assert 1.0 < time.monotonic() - started < 4
     sum_of_hangups = sum(fake.hangups for fake in stage.fakes)
     assert sum_of_hangups >= 1
@@ -240,13 +240,13 @@ def test_when_no_head_comes_from_anybody_that_is_a_timeout(stage: Stage) -> None
 
 def test_silence_after_the_head_and_before_an_event_is_tried_elsewhere(stage: Stage) -> None:
     nonce = stage.planned(behave.stall_after_head())
-    assert check(stage.post(ask(nonce, stream=True)).content, "native").text == text_of(nonce)
+    assert check(stage.post(ask(nonce, stream=True)).content, "exact").text == text_of(nonce)
     assert len(stage.seen(nonce)) == 2
 
 
 def test_silence_in_the_middle_ends_the_stream_with_a_timeout(stage: Stage) -> None:
     started = time.monotonic()
-    said = check(streamed(stage, behave.stall_mid_stream(2)).content, "native")
+    said = check(streamed(stage, behave.stall_mid_stream(2)).content, "exact")
     assert said.error is not None
     assert (said.error["type"], said.text.count("w")) == ("timeout_error", 1)
     assert time.monotonic() - started < 4
@@ -263,7 +263,7 @@ def test_comments_against_silence_keep_a_stream_alive(stage: Stage) -> None:
         await turn.end_stream()
 
     nonce = stage.planned(behaviour)
-    assert check(stage.post(ask(nonce, stream=True)).content, "native").text == text_of(nonce)
+    assert check(stage.post(ask(nonce, stream=True)).content, "exact").text == text_of(nonce)
     assert len(stage.seen(nonce)) == 1
 
 
@@ -288,7 +288,7 @@ def test_a_call_that_takes_longer_than_a_call_may_is_ended(stage: Stage, stream:
     response = streamed(stage, *[endless] * 3) if stream else stage.post(ask(stage.planned(*[endless] * 3)))
     assert 2.5 < time.monotonic() - started < 5
     if stream:
-        said = check(response.content, "native")
+        said = check(response.content, "exact")
         assert said.error is not None
         assert said.error["type"] == "timeout_error"
         assert "longer than 3 s" in said.error["message"]

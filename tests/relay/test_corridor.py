@@ -250,7 +250,7 @@ def test_a_stream_goes_on_while_its_instance_answers_no_looks(stage: Stage) -> N
         home = home_of(stage, nonce)
         home.on["/health"] = behave.stall_before_head()
         try:
-            said = check(call.result(timeout=20).content, "native")
+            said = check(call.result(timeout=20).content, "exact")
         finally:
             del home.on["/health"]
     assert (said.text, said.error) == (text_of(nonce), None)

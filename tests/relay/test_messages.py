@@ -398,7 +398,7 @@ async def test_a_translated_stream_is_whole_once_it_has_said_why_it_ends(
     async with relaying(start_fake([ends(after=after, done=done)]), entries=[entry]) as relay:
         client = Client(ask("nonce:end", stream=True))
         assert await relay.call(client) is None
-        said = message(client.said, "native")  # nobody has counted the prompt, and a guess would be believed
+        said = message(client.said, "exact")
         assert ([text(text_of("nonce:end"))], "end_turn") == (said["content"], said["stop_reason"])
         assert ("ok", 3) == (relay.records[0].outcome, said["usage"]["output_tokens"])
         assert (0, 0) == relay.slots()

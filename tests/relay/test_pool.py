@@ -37,7 +37,7 @@ def call(stage: Stage, *behaviours: Behaviour, stream: bool = False) -> str:
     nonce = stage.planned(*behaviours)
     response = stage.post(ask(nonce, stream=stream), **SESSION)
     assert response.status_code == 200, response.text
-    text = check(response.content, "native").text if stream else response.json()["content"][0]["text"]
+    text = check(response.content, "exact").text if stream else response.json()["content"][0]["text"]
     assert text == text_of(nonce)
     return nonce
 

@@ -126,7 +126,6 @@ BROKEN: dict[str, tuple[tuple[Said, ...], str, bool]] = {
     "no reason": ((start(), *TEXT, ends(None)), "stop_reason None", False),
     "a tool reason without a tool": ((start(), *TEXT, ends("tool_use")), "without a tool_use block", False),
     "a sequence with another reason": ((start(), ends("end_turn", "\n"), STOP), "disagree", True),
-    "an end without input tokens": ((start(), ends(output_tokens=7), STOP), "usage without input_tokens", True),
     "a stop without an end": ((start(), *TEXT, STOP), "message_stop without message_delta", False),
     "a ping after the stop": ((start(), ends(), STOP, PING), "ping after the end", False),
     "a stop after an error": ((start(), ERROR, STOP), "message_stop after the end", False),
@@ -191,7 +190,6 @@ def test_the_message_shows_the_place_among_its_neighbours() -> None:
 @pytest.mark.parametrize(
     "told",
     [
-        behave.answer(),
         behave.comments(),
         behave.answer(thinking=("hm",), text=("so",), tool=("Bash", ('{"a":', "1}"))),
         behave.error_event(),
