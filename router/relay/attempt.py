@@ -206,12 +206,15 @@ class Attempt:
         self._parts.append(chunk)
 
     def framed(self, frame: bytes, start: int) -> bool:
-        """The hot path: once per token. The common event goes on in the framing that it came in."""
+        """The hot path: once per token. The common event does not leave its framing."""
         stream, client = self._stream, self._client
-        if stream is None or client is None or not stream.passes(frame, start):
+        if stream is None or client is None:
+            return False
+        out = stream.through(frame, start)
+        if out is None:
             return False
         self._last_byte_s = self.last_event_s = now_s = monotonic_s()
-        client.write_frame(frame, now_s)
+        client.write_frame(out, now_s)
         return True
 
     def ended(self) -> None:

@@ -49,10 +49,11 @@ class AnswerStream(Protocol):
     def stop_reason(self) -> str:
         """In the Messages API's words, whatever the dialect; empty until known."""
 
-    def passes(self, frame: bytes, start: int) -> bool:
-        """Say whether `frame`, from `start` to its last line break, is one common event that goes on as it is.
+    def through(self, frame: bytes, start: int) -> bytes | None:
+        """Take the short way, once per token: one common event in, one out, both in chunked framing.
 
-        True counts it as forwarded. What is decided here must be what `feed` would decide.
+        `frame`: one whole chunk; from `start` to its last line break it is one event, or something that `feed` has to
+        see, and then None comes back and nothing has happened. What goes out must be what `feed` would say.
         """
 
     def feed(self, data: bytes) -> bytes:

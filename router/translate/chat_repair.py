@@ -14,6 +14,7 @@ from router.translate.answer import Usage
 from router.translate.chat_chunk import NamedChunk, Naming, check_utf8, is_token, read_chunk, role_for
 from router.translate.counts import Counts
 from router.translate.faults import read_fault, to_error
+from router.translate.mould import Mould, framed, key_of
 from router.translate.stops import GAVE_UP, stop_reason
 from router.wire import openai
 from router.wire.chat import DONE_EVENT
@@ -39,7 +40,9 @@ class ChatStream:
         "_held",
         "_held_bytes",
         "_instance_id",
+        "_mould",
         "_naming",
+        "_ours",
         "_seen",
         "_splitter",
         "_tools",
@@ -57,6 +60,7 @@ class ChatStream:
         self._naming = Naming(model)
         self._instance_id = instance_id
         self._usage_asked = usage_asked
+        self._mould, self._ours = Mould(), Mould()
         self._splitter = EventSplitter()
         self._counts = Counts()
         self._held: list[bytes] = []
@@ -76,43 +80,16 @@ class ChatStream:
         """What the server has counted so far."""
         return self._counts.for_record()
 
-    def passes(self, frame: bytes, start: int) -> bool:
-        """Say whether `frame`, from `start` to its last line break, is one common event that goes on as it is.
-
-        True counts it as forwarded. What is decided here must be what `feed` would decide.
-        """
-        if not (
-            self._naming.theirs == self._naming.ours
-            and self.committed
-            and frame.startswith(_DATA, start)
-            and frame.endswith(b"}\n\n\r\n")
-            and frame.find(b"\n", start) == len(frame) - 4
-            and frame.find(b"\r", start) == len(frame) - 2
-            and not self.ended
-            and self.error is None
-            and not self._splitter.pending
-        ):
-            return False
-        data = frame[start + 6 : -4]
-        try:
-            chunk = read_chunk(data)
-        except msgspec.DecodeError:
-            return False  # `feed` will say so
-        if not chunk.choices or len(chunk.choices) > 1 or chunk.usage is not None or chunk.failed:
-            return False
-        choice = chunk.choices[0]
-        if (
-            choice.finish_reason is not None
-            or choice.index not in self._seen
-            or choice.index in self._finished
-            or not is_token(choice.delta or _NO_DELTA)
-            or self._exact(data, chunk) is not data
-        ):
-            return False
-        self._told(choice)
+    def through(self, frame: bytes, start: int) -> bytes | None:
+        """Take the common chunk the short way: another text in what stood around the last one. See `AnswerStream`."""
+        if self._splitter.pending or not self.committed or self.ended or self.error is not None:
+            return None
+        literal = self._mould.text(frame, start)
+        if literal is None:
+            return None
         self.events += 1
-        self._count(chunk)
-        return True
+        ours = self._ours
+        return framed(b"%b%b%b" % (ours.head, literal, ours.tail))
 
     def feed(self, data: bytes) -> bytes:
         """Return the bytes for the client; empty when nothing is ready or all was to be swallowed.
@@ -162,12 +139,21 @@ class ChatStream:
         self.events += "token" in brings
         out = self._exact(data, chunk)
         if self.committed:
-            return _event(out)
+            out = _event(out)
+            self._cast(_event(data), out, chunk)
+            return out
         if "token" not in brings and "finish" not in brings:
             self._hold(out)
             return b""
         self.committed = True
+        self._cast(_event(data), _event(out), chunk)
         return self._opening(out)
+
+    def _cast(self, theirs: bytes, ours: bytes, chunk: NamedChunk) -> None:
+        """Remember the shape of a chunk that was nothing but text or reasoning, as it came and as it goes out."""
+        key = key_of(chunk)
+        if not key or not self._mould.cast(theirs, key) or not self._ours.cast(ours, key):
+            self._mould.clear()
 
     def _count(self, chunk: NamedChunk) -> None:
         if chunk.usage is not None or chunk.timings is not None or chunk.prompt_progress is not None:
@@ -189,6 +175,7 @@ class ChatStream:
             self._broke("broke the answer off")
             return "late"
         self._finished.add(choice.index)
+        self._mould.clear()  # what comes after it must be looked at
         self.stop_reason, _ = stop_reason(choice.finish_reason, tools=self._tools)
         return "token" if token else "finish"
 

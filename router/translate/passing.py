@@ -61,9 +61,9 @@ class PassStream:
         self.usage = Usage()
         self.stop_reason = ""
 
-    def passes(self, frame: bytes, start: int) -> bool:
-        """Nothing does: the model's name stands in nearly every event."""
-        return False
+    def through(self, frame: bytes, start: int) -> bytes | None:
+        """Nothing goes the short way: the model's name stands in nearly every event."""
+        return None
 
     def feed(self, data: bytes) -> bytes:
         """See `AnswerStream`."""

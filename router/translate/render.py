@@ -46,6 +46,11 @@ class Writer:
     def __repr__(self) -> str:
         return f"Writer(block {self._index}, {len(self._out)} events wait)"
 
+    @property
+    def head(self) -> bytes:
+        """A delta of the open block, up to where its text begins; `}}` and the blank line end it."""
+        return self._head
+
     def take(self) -> bytes:
         """Return what was written since the last time."""
         out = b"".join(self._out)

@@ -292,7 +292,7 @@ def test_an_overloaded_backend_may_be_replaced_by_another() -> None:
 def test_nothing_goes_on_as_it_is() -> None:
     stream = stream_()
     stream.feed(START + TEXT)
-    assert not stream.passes(b"1a\r\n" + adds(0, "text_delta", text="x") + b"\r\n", 4)
+    assert not stream.through(b"1a\r\n" + adds(0, "text_delta", text="x") + b"\r\n", 4)
     assert "MessagesToChat(i, SPEAKING, 2 events)" == repr(stream)
 
 

@@ -148,7 +148,7 @@ def test_after_the_end_nothing_is_said() -> None:
 
 
 def test_no_event_goes_past_the_stream() -> None:
-    assert stream().passes(data({"choices": []}), 0) is False
+    assert stream().through(data({"choices": []}), 0) is None
 
 
 def test_what_is_not_json_is_not_forwarded() -> None:

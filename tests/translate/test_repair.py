@@ -438,7 +438,7 @@ BROKEN_TOKENS = {
 def test_a_broken_token_event_does_not_pass_unread(odd: bytes) -> None:
     fed = stream()
     fed.feed(BEGUN)
-    assert not fed.passes(b"7a\r\n" + odd + b"\r\n", 4)
+    assert not fed.through(b"7a\r\n" + odd + b"\r\n", 4)
     assert "sent an event that cannot be read" == broke(BEGUN, odd)
 
 
@@ -454,8 +454,8 @@ def test_only_the_common_event_passes_as_it_is(other: bytes) -> None:
     for head in (b"7a\r\n", b"7A;x=y\r\n"):
         fed = stream()
         fed.feed(BEGUN)
-        assert fed.passes(head + text(0, "x") + b"\r\n", len(head))
-        assert not fed.passes(head + other + b"\r\n", len(head))
+        assert fed.through(head + text(0, "x") + b"\r\n", len(head))
+        assert not fed.through(head + other + b"\r\n", len(head))
         assert 2 == fed.events
 
 
@@ -470,22 +470,22 @@ def test_only_the_common_event_passes_as_it_is(other: bytes) -> None:
 def test_the_common_event_passes_only_into_its_open_block(before: bytes) -> None:
     fed = stream()
     fed.feed(before)
-    assert not fed.passes(b"7a\r\n" + text(0, "x") + b"\r\n", 4)
+    assert not fed.through(b"7a\r\n" + text(0, "x") + b"\r\n", 4)
 
 
 def test_thinking_that_is_not_shown_does_not_pass() -> None:
     fed = stream(omit_thinking=True)
     fed.feed(START + opens(0, "thinking") + thinks(0, "a"))
-    assert not fed.passes(b"7a\r\n" + thinks(0, "b") + b"\r\n", 4)
+    assert not fed.through(b"7a\r\n" + thinks(0, "b") + b"\r\n", 4)
     fed = stream(silent=True)
     fed.feed(BEGUN)
-    assert not fed.passes(b"7a\r\n" + text(0, "b") + b"\r\n", 4)
+    assert not fed.through(b"7a\r\n" + text(0, "b") + b"\r\n", 4)
 
 
 def test_arguments_that_pass_are_looked_at_all_the_same() -> None:
     fed = stream()
     out = fed.feed(START + calls(0) + argues(0, "{"))
-    assert fed.passes(b"7a\r\n" + argues(0, '\\"') + b"\r\n", 4)
+    assert fed.through(b"7a\r\n" + argues(0, '\\"') + b"\r\n", 4)
     fed.feed(ends("tool_use") + STOP)
     assert b"input_json_delta" in out
     assert fed.error is not None
@@ -589,7 +589,7 @@ def test_most_of_a_real_answer_passes_as_it_is() -> None:
         for piece in data.split(b"\n\n")[:-1]:
             tokens += b"_delta\ndata" in piece
             frame = b"7a\r\n" + piece + b"\n\n\r\n"
-            if fed.passes(frame, 4):
+            if fed.through(frame, 4):
                 passed += 1
             else:
                 fed.feed(piece + b"\n\n")
@@ -659,7 +659,7 @@ def test_what_passes_as_it_is_would_have_been_fed_to_the_same_end(
     fed = stream(**how)  # type: ignore[arg-type]
     out = b""
     for it in events:
-        out += it if fed.passes(b"7a\r\n" + it + b"\r\n", 4) else fed.feed(it)
+        out += it if fed.through(b"7a\r\n" + it + b"\r\n", 4) else fed.feed(it)
     assert told(events, **how) == state(fed, out)
 
 

@@ -683,10 +683,28 @@ def test_an_event_without_end_is_refused() -> None:
         new().feed(b"data: {" + b"x" * (MAX_EVENT_BYTES + 1))
 
 
-def test_it_is_an_answer_stream_that_passes_nothing() -> None:
+def test_it_is_an_answer_stream_whose_first_chunk_goes_the_long_way() -> None:
     stream: AnswerStream = new()
-    assert not stream.passes(text("a") + b"\r\n", 0)
+    assert stream.through(text("a") + b"\r\n", 0) is None
     assert "EMPTY" in repr(stream)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CAPTURES.glob("*.sse")))
+def test_the_short_way_says_what_the_long_way_says(name: str) -> None:
+    events = [it + b"\n\n" for it in (CAPTURES / name).read_bytes().split(b"\n\n") if it]
+    for options in ({}, {"omit_thinking": True}, {"silent": True}, {"forced": "look"}):
+        short, long = new(**options), new(**options)
+        went = 0
+        for event in events:
+            out = short.through(b"1a\r\n" + event + b"\r\n", 4)
+            said = long.feed(event)
+            if out is None:
+                assert short.feed(event) == said
+            else:
+                went += 1
+                assert out == b"%x\r\n%b\r\n" % (len(said), said)
+        assert (short.events, short.ended, str(short.error)) == (long.events, long.ended, str(long.error))
+        assert options or went or len(events) < 12 or b'"content":"' not in b"".join(events)
 
 
 def test_what_is_fed_after_the_end_or_an_error_is_ignored() -> None:
