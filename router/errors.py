@@ -186,14 +186,18 @@ class UpstreamLoading(UpstreamFailed):
 class UpstreamAnswered(UpstreamFailed):
     """The instance answered with an error of its own.
 
-    `status` is the one it sent; 200 for an error event inside a stream. Another instance may do better only where the
-    fault lies in this one (a wrong key, a missing route), so the one who reads the answer says so.
+    `status` is the one it sent, or that an error event inside a stream means; 200 where such an event names none.
+    Another instance may do better only where the fault lies in this one (a wrong key, a missing route), so the one who
+    reads the answer says so. `retry_after_s`: what it asks for, 1 to 30; None: nothing.
     """
 
-    def __init__(self, message: str, *, instance_id: str, status: int, retryable: bool) -> None:
+    def __init__(
+        self, message: str, *, instance_id: str, status: int, retryable: bool, retry_after_s: int | None = None
+    ) -> None:
         super().__init__(message, instance_id=instance_id)
         self.status = status
         self.retryable = retryable
+        self.retry_after_s = None if retry_after_s is None else min(30, max(1, retry_after_s))
 
 
 def _snake(name: str) -> str:

@@ -32,6 +32,8 @@ HEAD_DEADLINE_S = 10.0
 BODY_DEADLINE_S = 30.0
 # Requests sent ahead on one connection. They are read, so that a client's leaving is noticed; so there must be an end.
 MAX_PIPED = 8
+# And of the body of each: until its turn comes nobody counts it for its key.
+MAX_PIPED_BYTES = 256 * 1024
 # After a refusal we go on reading for a while and throw it away: closing with unread bytes would reset the connection,
 # and a client that is still sending would lose the answer.
 LINGER_S = 5.0
@@ -201,6 +203,9 @@ class RouterProtocol(HttpToolsProtocol):
             return
         if link.size_bytes + len(body) > self.max_body_bytes:
             self._give_up(_body_too_large(self.max_body_bytes))
+        if link is not self._active and link.size_bytes + len(body) > MAX_PIPED_BYTES:
+            words = "a request that is sent ahead of another's answer may have"
+            self._give_up(RequestInvalid(f"{words} {size_words(MAX_PIPED_BYTES)}; wait for that answer first"))
         try:
             link.take(body)
         except RouterError as error:

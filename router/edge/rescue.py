@@ -60,16 +60,27 @@ _TABLE: tuple[tuple[type[RouterError], int, str], ...] = (
 )
 
 
+# What an instance says of itself and a client should know: it is to wait, and not to think that we are broken.
+_PASSING = {
+    429: (429, "rate_limit_error"),
+    503: (503, "api_error"),
+    504: (504, "timeout_error"),
+    529: (529, "overloaded_error"),
+}
+
+
 def tell(error: RouterError) -> Telling:
     """Say how an error is told to a client of the Messages API."""
     status, type_ = next((status, type_) for leaf, status, type_ in _TABLE if isinstance(error, leaf))
+    if isinstance(error, UpstreamAnswered):
+        status, type_ = _PASSING.get(error.status, (status, type_))
     return Telling(status=status, type=type_, message=error.message, cause=error.cause)
 
 
 def headers_of(error: RouterError) -> dict[str, str]:
     """The headers that an error brings along."""
     match error:
-        case Overloaded():
+        case Overloaded() | UpstreamAnswered(retry_after_s=int()):
             return {"retry-after": str(error.retry_after_s)}
         case MethodNotAllowed():
             return {"allow": error.allow}

@@ -4,7 +4,7 @@ import msgspec
 
 from router.errors import NotFound
 from router.fleet.closing import Arrival, Closing, in_time, not_freed
-from router.fleet.health import SOFT, Event, State, step
+from router.fleet.health import SOFT, Event, Health, State, step
 from router.fleet.instance import Facts, Instance, InstanceId, Process
 from router.fleet.registry import Registry
 from router.fleet.seat import Seat
@@ -321,7 +321,12 @@ class Fleet:
             seat = next((one for one in known if one.row.instance.same_process(instance)), None)
             if seat is not None:
                 slots = instance.slots or (seat.row.facts.slots if seat.row.facts else 0)
-                seat.row = msgspec.structs.replace(seat.row, instance=instance, slots=slots)
+                health = seat.row.health
+                if instance.pools != seat.row.instance.pools:
+                    # It is listed under other models now: what it serves is what it is meant to serve.
+                    seat.model = None
+                    health = Health() if health.state is State.MISPLACED else health
+                seat.row = msgspec.structs.replace(seat.row, instance=instance, slots=slots, health=health)
             else:
                 seat = Seat(instance)
             seats[id_] = seat

@@ -110,6 +110,7 @@ _NEXT: dict[tuple[State, Event], State] = {
     **{(state, Event.SWAPPED): State.MISPLACED for state in (State.UNKNOWN, State.LOADING, *_IN, State.EJECTED)},
     **{(state, Event.DRAIN): State.DRAINING for state in State},
     (State.DRAINING, Event.RESUME): State.UNKNOWN,
+    (State.MISPLACED, Event.RESUME): State.UNKNOWN,  # the operator says that the model is meant
 }
 # What goes before it for one that is on trial: nothing that it does between its ejection and a call that begins there
 # leads past probation, and nothing leads there before back_at_s. Asleep or awake, it takes one call at a time.
@@ -134,6 +135,8 @@ def step(health: Health, event: Event, now_s: float, *, last: bool = False) -> H
     if event is Event.CALL_BEGAN and health.state is State.SERVING and not health.failures:
         return health  # every call that goes well
     counted = _count(health, event)
+    if counted.sick and event is Event.REFUSED:
+        counted = msgspec.structs.replace(counted, sick=False)  # it was dying, and calls saw it first
     move = (health.state, event)
     state = _ON_TRIAL.get(move) if health.on_trial else None
     state = state or _NEXT.get(move, health.state)

@@ -117,6 +117,12 @@ class Poll:
         if before is after:
             return
         _log.info("instance %s: %s -> %s (%s)", id_, before.value, after.value, event.value)
+        if after is State.MISPLACED:
+            _log.warning(
+                "instance %s serves another model than it did, and no pool is for that one; if it is meant to: "
+                "llama-router resume %s",
+                id_, id_,
+            )  # fmt: skip
         if after is State.EJECTED:
             self._tell(instance, "stopped answering")
         self._changed()
@@ -170,8 +176,8 @@ class Poll:
         self._mourn(watch, event)
         if not self._runs.at(watch.instance):
             watch.stuck.rest()
-        elif event is Event.ANSWERED:
-            await self._feel(watch, looker)
+        elif event is Event.ANSWERED and not await self._feel(watch, looker):
+            return Event.TIMED_OUT  # for the next look, which comes at once: it may have stopped just now
         return event
 
     async def _facts(self, watch: _Watch, looker: Looker) -> Event:
@@ -218,11 +224,11 @@ class Poll:
         if dead and (row is None or row.health.state is State.DRAINING):
             self._tell(watch.instance, "stopped answering")
 
-    async def _feel(self, watch: _Watch, looker: Looker) -> None:
-        """See that it works; where it does not, no call there will end by itself, begun or not."""
+    async def _feel(self, watch: _Watch, looker: Looker) -> bool:
+        """See that it works; where it does not, no call there will end by itself, begun or not. False: no answer."""
         felt = await looker.pulse()
         if felt.mute or not self._is_mine(watch):
-            return
+            return True
         if felt.pulse is None:  # older builds answer between two batches: tokens show that there are some
             watch.stuck.moved(self._runs.heard_s(watch.instance))
         if watch.stuck.look(felt.pulse, monotonic_s()):
@@ -230,6 +236,7 @@ class Poll:
             _log.warning("instance %s: slots are busy and nothing is decoded", watch.instance.id)
             self._tell(watch.instance, "is stuck: it is busy and decodes nothing", begun=True)
             self.observe(watch.instance, Event.STUCK)
+        return felt.pulse is not None
 
     def _tell(self, instance: Instance, what: str, *, begun: bool = False) -> None:
         def error() -> RouterError:

@@ -232,7 +232,10 @@ class Attempt:
         elif self._status == 200:
             self._finish(self._broke("did not stream its answer"))
         else:
-            self._finish(to_error(self._status, read_fault(body), instance_id=self.instance.id))
+            asked = next((value for name, value in self._headers if name == b"retry-after"), b"")
+            wait_s = int(asked) if asked.isdigit() else None
+            error = to_error(self._status, read_fault(body), instance_id=self.instance.id, retry_after_s=wait_s)
+            self._finish(error)
 
     def failed(self, error: UpstreamFailed, *, untouched: bool) -> None:
         """The connection is gone."""

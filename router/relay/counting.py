@@ -6,7 +6,7 @@ llama-server counts on its HTTP threads, at once, even when every slot is busy; 
 from router.balance.affinity import affinity
 from router.balance.policy import Call, choose, word
 from router.clock import monotonic_s
-from router.errors import NoInstance, NotSupported, UpstreamAnswered, UpstreamFailed
+from router.errors import NoInstance, NotSupported, RequestInvalid, UpstreamAnswered, UpstreamFailed
 from router.fleet.instance import Instance
 from router.fleet.registry import Pool
 from router.relay.exchange import MAX_ATTEMPTS, Exchange, session_of
@@ -33,6 +33,12 @@ class CountTokens(Exchange):
         decision = choose(Call(pool=pool.name, affinity=leaning), view)
         if not decision.ranking:
             raise NoInstance(f"no instance of {pool.name} is serving at present", retry_after_s=5)
+        reasons = [
+            request.refusal(self._corridor.skills.of(row), pass_tools=pool.pass_tools)
+            for row in view.pool_rows(pool.name)
+        ]
+        if reasons and all(reasons):
+            raise RequestInvalid(reasons[0] or "")  # as the message itself would be
         last_error: UpstreamFailed | None = None
         for candidate in decision.ranking[:MAX_ATTEMPTS]:
             row = view.rows[candidate.instance_id]

@@ -259,8 +259,8 @@ class Exchange:
                 self._corridor.suspect(instance)
             case UpstreamLoading():
                 self._corridor.observe(instance, Event.LOADING)
-            case UpstreamAnswered(retryable=False):
-                # Its twin would have said the same: more likely the request's doing than the instance's.
+            case UpstreamAnswered(retryable=False) if self._notes.committed_s is None:
+                # Its twin may say the same: more likely the request's doing than the instance's.
                 self._corridor.suspect(instance)
             case _:
                 self._corridor.observe(instance, Event.CALL_FAILED)

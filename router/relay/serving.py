@@ -67,7 +67,7 @@ class ServedCall(Exchange):
             number=next(_ticket_numbers),
             call=Call(pool=pool.name, affinity=leaning, excluded=self._unfit(request, pool)),
             arrived_s=notes.started_s,
-            deadline_s=notes.started_s + settings.queue_deadline_s,
+            deadline_s=notes.started_s + min(settings.queue_deadline_s, settings.deadlines.call_s),
             size_bytes=request.size_bytes,
         )
         self._corridor.retries.pay_in(pool.name)
@@ -134,6 +134,8 @@ class ServedCall(Exchange):
                     raise
                 granted_s = notes.started_s + (notes.queue_s or 0.0)
                 ticket = ticket.moved(self._at_now(), granted_s=granted_s, now_s=monotonic_s())
+                ends_s = notes.started_s + self._corridor.settings.deadlines.call_s
+                ticket = msgspec.structs.replace(ticket, deadline_s=min(ticket.deadline_s, ends_s))
                 if not self._may_move(ticket):
                     raise
                 notes.failed_on = (*notes.failed_on, error.instance_id)

@@ -63,7 +63,8 @@ class ChatVoice:
     def _words(self, told: Telling) -> tuple[str, str | None]:
         if told.cause == "prompt_too_long":
             return "invalid_request_error", CONTEXT_EXCEEDED
-        return chat_words(told.status)
+        type_, code = chat_words(told.status)
+        return type_, (None if told.status == 404 and told.cause != "model_not_found" else code)
 
 
 MESSAGES_VOICE = MessagesVoice()

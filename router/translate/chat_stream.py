@@ -52,8 +52,6 @@ _TABLE: dict[tuple[State, bytes], tuple[str, State]] = {
     ("CLOSING", b"message_stop"): ("_stop", "OVER"),
 }
 _KNOWN = frozenset(name for _, name in _TABLE)
-# The hosted API's own words for a state that passes, as the statuses by which `faults` knows them.
-_CODES = {"overloaded_error": 503, "rate_limit_error": 429, "timeout_error": 504}
 
 
 # Kind of block -> (its delta, the field of it that carries the content, the client's name for it).
@@ -132,10 +130,7 @@ class MessagesToChat:
             return b""
         name, data = event_name(event), event_data(event)
         if name == b"error":
-            fault = read_fault(data)
-            if not fault.code and fault.type in _CODES:
-                fault = msgspec.structs.replace(fault, code=_CODES[fault.type])
-            self.error = to_error(200, fault, instance_id=self._instance_id)
+            self.error = to_error(200, read_fault(data), instance_id=self._instance_id)
             return b""
         if name not in _KNOWN:
             return b""

@@ -68,8 +68,15 @@ def scrub(text: str) -> str:
     return _PRIVATE.sub("[...]", text[: 2 * MAX_MESSAGE_CHARS])[:MAX_MESSAGE_CHARS]
 
 
-def to_error(status: int, fault: Fault, *, instance_id: str) -> RouterError:
-    """Turn an instance's error into ours. `status` 200: it came as an event inside a stream."""
+# The hosted API's words for a state that passes, where an event in a stream names no status.
+_CODES = {"overloaded_error": 529, "rate_limit_error": 429, "timeout_error": 504, "api_error": 500}
+
+
+def to_error(status: int, fault: Fault, *, instance_id: str, retry_after_s: int | None = None) -> RouterError:
+    """Turn an instance's error into ours.
+
+    `status` 200: it came as an event inside a stream. `retry_after_s`: what its header says.
+    """
     text = scrub(fault.message or "")
     if fault.type == "exceed_context_size_error" and fault.n_prompt_tokens and fault.n_ctx:
         # The words that Claude Code looks for before it compacts a conversation.
@@ -85,7 +92,8 @@ def to_error(status: int, fault: Fault, *, instance_id: str) -> RouterError:
             f"instance {instance_id} refused the router's key; set its api_key in the registry",
             instance_id=instance_id, status=status, retryable=True,
         )  # fmt: skip
-    meant = fault.code if status == 200 else status
+    meant = status if status != 200 else fault.code if isinstance(fault.code, int) else None
+    meant = meant or _CODES.get(fault.type or "", 0)
     if fault.type == "invalid_request_error" or meant in {400, 413, 422} or _CLIENTS_DOING.search(text):
         return RequestInvalid(text or f"instance {instance_id} refused the request with status {status}")
     said = f": {text}" if text else ""
@@ -94,9 +102,10 @@ def to_error(status: int, fault: Fault, *, instance_id: str) -> RouterError:
         if status != 200
         else f"instance {instance_id} broke the answer off{said}",
         instance_id=instance_id,
-        status=status,
+        status=meant or status,
+        retry_after_s=retry_after_s,
         # 500 is llama-server's word for a request that it could not handle, and its twin would say the same.
-        retryable=meant in {404, 429, 501, 502, 503, 504},
+        retryable=meant in {404, 429, 501, 502, 503, 504, 529},
     )
 
 

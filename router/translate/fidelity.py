@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from router.fleet.instance import Facts, Instance
-from router.translate.forced import forced_tool
+from router.translate.forced import forced_tools
 from router.wire.canonical import Canonical
 
 
@@ -57,6 +57,7 @@ def _first(*values: bool | None) -> bool:
     return next((value for value in values if value is not None), False)
 
 
+_MUST = ("any", "tool")
 Ability = Literal["images", "tools"]
 
 
@@ -95,10 +96,21 @@ FEATURES: tuple[Feature, ...] = (
         why="llama-server drops them without a word, and the model answers as if there were none",
     ),
     Feature(
-        name="named_tool",
-        used=lambda call: forced_tool(call) is not None,
+        name="must_call",
+        used=lambda call: bool(forced_tools(call)),
         native=False,
-        why="the native route makes it `any`, the chat route `auto`: the tool's own schema is enforced instead",
+        why="a name is lost on both routes, and `required` is not always enforced: the tools' own schema is instead",
+    ),
+    Feature(
+        name="must_call_and_begun",
+        used=lambda call: call.prefill is not None and call.tool_choice is not None and call.tool_choice.kind in _MUST,
+        native=False,
+        chat=False,
+        refusal=(
+            "tool_choice: `any` and `tool` make the answer begin with the call, and the last message has begun it "
+            "otherwise; leave that message out, or let tool_choice be auto"
+        ),
+        why="what the assistant has begun cannot begin with a call any more",
     ),
     Feature(
         name="no_tools",

@@ -16,7 +16,7 @@ from router.translate.chat_request import anthropic_version, messages_body
 from router.translate.chat_response import completion_of
 from router.translate.chat_stream import MessagesToChat
 from router.translate.fidelity import Abilities, Exact, Native, Refused, Translated, Way, way
-from router.translate.forced import forced_tool
+from router.translate.forced import forced_name, forced_tools
 from router.translate.passing import PassStream, passed
 from router.translate.repair import NativeStream, repair_message
 from router.translate.request import chat_body, native_body
@@ -268,8 +268,8 @@ class MessagesRequest:
     ) -> Plan:
         omit, silent = _omit(call), call.max_tokens == 0
         model = self.head.model
-        tool = forced_tool(call) if can.llama else None
-        forced = tool.name if tool is not None else ""
+        forced = forced_name(forced_tools(call)) if can.llama else ""
+        single = call.tool_choice is not None and not call.tool_choice.parallel
         return Plan(
             path=CHAT_PATH,
             body=chat_body(call, model=upstream_model or model, llama=can.llama, extra=levers(call, can)),
@@ -284,6 +284,7 @@ class MessagesRequest:
                 silent=silent,
                 stop=call.stop,
                 forced=forced,
+                single=single,
             ),
             whole=lambda body, about: message_of(
                 body,
@@ -294,6 +295,7 @@ class MessagesRequest:
                 silent=silent,
                 stop=call.stop,
                 forced=forced,
+                single=single,
             ),
         )
 

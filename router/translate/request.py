@@ -10,12 +10,13 @@ from types import MappingProxyType
 import msgspec
 
 from router.translate.chat_parts import chat_messages, chat_tools
-from router.translate.forced import forced_tool
+from router.translate.forced import forced_schema, forced_tools
 from router.translate.native_parts import native_messages, native_tools
 from router.wire.canonical import Canonical
 from router.wire.params import Thinking, ToolChoice
 
 _encode = msgspec.json.Encoder().encode
+_MOST_TOKENS = 2**31 - 1  # llama-server counts in 32 bits, and wraps
 _NOTHING: Mapping[str, bytes] = MappingProxyType({})
 _CHAT_CHOICES = {"auto": b'"auto"', "any": b'"required"', "none": b'"none"'}
 
@@ -56,10 +57,10 @@ def chat_body(c: Canonical, *, model: str | None, llama: bool, extra: Mapping[st
     fields = _common(c, model)
     schema = c.schema
     if c.tool_choice and c.tools:  # vLLM refuses a choice where there is none
-        forced = forced_tool(c) if llama else None
-        if forced is not None:
+        forced = forced_tools(c) if llama else ()
+        if forced:
             fields["tool_choice"] = b'"none"'
-            schema = forced.input_schema
+            schema = forced_schema(forced)
         else:
             fields["tool_choice"] = _CHAT_CHOICES.get(c.tool_choice.kind) or _named(c.tool_choice.name)
         if not c.tool_choice.parallel:
@@ -70,6 +71,10 @@ def chat_body(c: Canonical, *, model: str | None, llama: bool, extra: Mapping[st
             fields["verbose"] = b"true"  # else it does not say which of them was met
     if schema is not None:
         fields["response_format"] = _response_format(schema)
+    if llama and c.thinking and c.thinking.budget_tokens is not None:
+        fields["thinking_budget_tokens"] = b"%d" % c.thinking.budget_tokens
+    if c.prefill is not None and not llama:  # vLLM and its like begin a new turn otherwise; llama-server goes on
+        fields |= {"continue_final_message": b"true", "add_generation_prompt": b"false"}
     if c.stream:
         fields["stream_options"] = b'{"include_usage":true}'
         if llama:
@@ -91,7 +96,7 @@ def _common(c: Canonical, model: str | None) -> dict[str, bytes]:
     fields: dict[str, bytes] = {} if model is None else {"model": _encode(model)}
     fields["stream"] = b"true" if c.stream else b"false"
     if c.max_tokens is not None:
-        fields["max_tokens"] = b"%d" % max(1, c.max_tokens)
+        fields["max_tokens"] = b"%d" % min(max(1, c.max_tokens), _MOST_TOKENS)
     if c.sampling.temperature:
         fields["temperature"] = c.sampling.temperature
     if c.sampling.top_p:

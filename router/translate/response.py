@@ -7,9 +7,9 @@ from router.translate.answer import Usage
 from router.translate.arguments import Arguments
 from router.translate.calls import Calls
 from router.translate.counts import Counts
-from router.translate.forced import as_call
+from router.translate.forced import ANY, as_call, chosen_call
 from router.translate.stops import GAVE_UP, stop_reason
-from router.wire.openai import Choice, Delta, completion_decoder, first_of, stop_word
+from router.wire.openai import Delta, completion_decoder, first_of, stop_word
 from router.wire.reading import read
 from router.wire.signature import seal
 
@@ -26,6 +26,7 @@ def message_of(
     silent: bool = False,
     stop: tuple[str, ...] = (),
     forced: str = "",
+    single: bool = False,
 ) -> tuple[bytes, Usage, str]:
     """Return the message, its usage and its stop reason.
 
@@ -48,14 +49,20 @@ def message_of(
         content: list[Block] = []
         reason, word = "max_tokens", None
     else:
+        word = stop_word(choice, completion.verbose)
         if forced:
-            choice = msgspec.structs.replace(choice, message=as_call(choice.message, forced))
-        content = _content(choice, message_id, prefill, omit_thinking=omit_thinking)
+            choice = msgspec.structs.replace(choice, message=_as_forced(choice.message, forced))
+        cut = why == "length" or word in stop
+        content = _content(choice.message, message_id, prefill, omit_thinking=omit_thinking, cut=cut)
+        if single:
+            content = _with_one_call(content)
+        calls = [block for block in content if block["type"] == "tool_use"]
+        whole_call = bool(calls) and not (cut and calls[-1]["input"] == msgspec.Raw(b"{}"))
         reason, word = stop_reason(
             why,
-            tools=any(block["type"] == "tool_use" for block in content),
+            tools=whole_call,
             refused=bool(choice.message.refusal),
-            word=stop_word(choice, completion.verbose),
+            word=word,
             stop=stop,
         )
     whole = render.message(
@@ -69,15 +76,27 @@ def message_of(
     return msgspec.json.encode(whole), counts.for_record(), reason
 
 
-def _content(choice: Choice, message_id: str, prefill: str | None, *, omit_thinking: bool) -> list[Block]:
-    said = choice.message
+def _as_forced(message: Delta, forced: str) -> Delta:
+    if forced != ANY:
+        return as_call(message, forced)
+    called = chosen_call(message.content or "")
+    return msgspec.structs.replace(message, content=None, tool_calls=called.tool_calls if called else None)
+
+
+def _with_one_call(content: list[Block]) -> list[Block]:
+    """Leave out all calls but the first."""
+    first = next((block for block in content if block["type"] == "tool_use"), None)
+    return [block for block in content if block["type"] != "tool_use" or block is first]
+
+
+def _content(said: Delta, message_id: str, prefill: str | None, *, omit_thinking: bool, cut: bool) -> list[Block]:
     blocks: list[Block] = []
     if thinking := said.reasoning_content or said.reasoning:
         shown, signature = ("", seal(thinking)) if omit_thinking else (thinking, "")
         blocks.append({"type": "thinking", "thinking": shown, "signature": signature})
     texts = ((said.content or "").removeprefix(prefill or ""), said.refusal)
     blocks += [{"type": "text", "text": text} for text in texts if text]
-    return blocks + _calls(said, message_id, cut=choice.finish_reason == "length")
+    return blocks + _calls(said, message_id, cut=cut)
 
 
 def _calls(said: Delta, message_id: str, *, cut: bool) -> list[Block]:

@@ -14,7 +14,7 @@ from router.translate.answer import Usage
 from router.translate.calls import Call, Calls
 from router.translate.counts import Counts
 from router.translate.faults import read_fault, to_error
-from router.translate.forced import as_call
+from router.translate.forced import ANY, as_call, chosen_call
 from router.translate.mould import Mould, framed, key_of
 from router.translate.order import TABLE, Do, Kind, State
 from router.translate.stops import GAVE_UP, stop_reason
@@ -34,9 +34,35 @@ class ChatToMessages:
     """
 
     __slots__ = (
-        "_call", "_calls", "_cast_in", "_counts", "_finish_reason", "_forced", "_guess_tokens", "_instance_id",
-        "_key", "_message_id", "_model", "_mould", "_omit_thinking", "_refused", "_silent", "_splitter", "_state",
-        "_stop", "_stop_sequence", "_thought", "_verbose", "_waiting", "_writer", "error", "events", "stop_reason",
+        "_call",
+        "_calls",
+        "_cast_in",
+        "_choosing",
+        "_counts",
+        "_finish_reason",
+        "_forced",
+        "_guess_tokens",
+        "_instance_id",
+        "_key",
+        "_message_id",
+        "_model",
+        "_mould",
+        "_omit_thinking",
+        "_only",
+        "_refused",
+        "_silent",
+        "_single",
+        "_splitter",
+        "_state",
+        "_stop",
+        "_stop_sequence",
+        "_thought",
+        "_verbose",
+        "_waiting",
+        "_writer",
+        "error",
+        "events",
+        "stop_reason",
     )  # fmt: skip
 
     def __init__(
@@ -50,16 +76,19 @@ class ChatToMessages:
         silent: bool = False,
         stop: tuple[str, ...] = (),
         forced: str = "",
+        single: bool = False,
     ) -> None:
         """`model`: the client's name for it. `guess_tokens`: input tokens to begin with if the server says none.
 
         `omit_thinking`: thinking is packed into its block's signature and not shown. `silent`: the client asked for no
         tokens at all (max_tokens 0) and the server had to make one. `stop`: the caller's own stop words. `forced`: the
-        tool whose input the text is (see `translate.forced`); empty: text is text.
+        tool whose input the text is (see `translate.forced`); empty: text is text. `single`: the client takes one tool
+        call at most, and what a server sends beyond that is left out.
         """
         self._model, self._instance_id, self._message_id = model, instance_id, message_id
         self._guess_tokens, self._omit_thinking, self._silent, self._stop = guess_tokens, omit_thinking, silent, stop
-        self._forced = forced
+        self._forced, self._single = forced, single
+        self._choosing: list[str] = []  # the text of an answer that has to choose a tool
         self._mould = Mould()
         self._cast_in: State | None = None  # the state in which what fits the mould goes the short way
         self._key = b""
@@ -68,6 +97,7 @@ class ChatToMessages:
         self._state = State.EMPTY
         self._calls = Calls(message_id)
         self._call: Call | None = None  # the last one whose block was opened
+        self._only: Call | None = None  # the first, if no other is to follow
         self._waiting: list[Call] = []
         self._thought: list[str] = []  # of the open thinking block, if it is omitted
         self._counts = Counts()
@@ -178,7 +208,7 @@ class ChatToMessages:
         delta = choice.delta
         if delta is not None:
             if self._forced:
-                delta = as_call(delta, self._forced)
+                delta = self._as_forced(delta)
             said = False
             if thinking := delta.reasoning_content or delta.reasoning:
                 said = self._say(Kind.REASONING, thinking)
@@ -189,8 +219,26 @@ class ChatToMessages:
             if delta.tool_calls or delta.function_call is not None:
                 said = self._say_calls(delta) or said
             self.events += said
+        if choice.finish_reason and self._choosing:
+            self._say_chosen(choice.finish_reason)
         if choice.finish_reason and self.error is None:
             self._finish(choice.finish_reason, choice)
+
+    def _as_forced(self, delta: Delta) -> Delta:
+        if self._forced != ANY:
+            return as_call(delta, self._forced)
+        if delta.content:
+            self._choosing.append(delta.content)
+            self.events += 1
+        return msgspec.structs.replace(delta, content=None)
+
+    def _say_chosen(self, why: str) -> None:
+        called = chosen_call("".join(self._choosing))
+        self._choosing.clear()
+        if called is not None:
+            self._say_calls(called)
+        elif why == "stop" and not self._stop:
+            self._break("sent a tool call that cannot be read")
 
     # ---------------------------------------------------------------- what the table says
 
@@ -218,6 +266,9 @@ class ChatToMessages:
         for call, added in self._calls.pieces(delta):
             if self.error is not None:
                 break
+            if self._single and call is not (self._only or call):
+                continue
+            self._only = call
             said = True
             if self._silent:
                 self._say(Kind.TEXT, "")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from router.translate.fidelity import Abilities
-from router.translate.forced import forced_tool
+from router.translate.forced import forced_tools
 from router.wire.canonical import Canonical
 from router.wire.reading import read
 
@@ -25,7 +25,7 @@ def levers(call: Canonical, can: Abilities) -> Mapping[str, bytes]:
     such switch. What the client writes into `chat_template_kwargs` itself wins.
     """
     kwargs: dict[str, bytes] = {}
-    if can.switch and forced_tool(call) is not None:
+    if can.switch and forced_tools(call):
         kwargs["enable_thinking"] = b"false"  # it has to begin with the call
     elif can.switch and call.thinking is not None:
         kwargs["enable_thinking"] = b"false" if call.thinking.kind == "disabled" else b"true"

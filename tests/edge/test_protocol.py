@@ -117,6 +117,17 @@ def test_a_bad_request_piped_behind_a_good_one_does_not_cost_the_good_one_its_an
     refused(wire.answer(), 400, "invalid_request_error")
 
 
+def test_a_large_request_piped_behind_another_is_refused_before_it_is_all_in_memory(stage: Stage, wire: Wire) -> None:
+    first = stage.planned(think)
+    wire.send(as_bytes(ask(first)))
+    eventually(lambda: stage.seen(first))
+    large = as_bytes(ask(messages=[{"role": "user", "content": "x" * 400_000}]))
+    with contextlib.suppress(OSError):
+        wire.send(large)
+    answered(wire.answer(), first)
+    assert "256 KiB" in refused(wire.answer(), 400, "invalid_request_error")
+
+
 def test_the_head_of_a_piped_request_has_its_own_deadline(stage: Stage, wire: Wire) -> None:
     nonce = stage.planned(behave.drip(0.001))
     raw = as_bytes(ask("nonce:late"))

@@ -75,6 +75,21 @@ def test_an_error_is_told_as_its_drawing_says(name: str) -> None:
     assert (kind.side, told.status, told.type, told.message) == (side, status, TYPES[told.status], words)
 
 
+@pytest.mark.parametrize(
+    ("status", "told", "type_"),
+    [
+        (429, 429, "rate_limit_error"), (503, 503, "api_error"), (504, 504, "timeout_error"),
+        (529, 529, "overloaded_error"), (500, 502, "api_error"), (401, 502, "api_error"), (200, 502, "api_error"),
+    ],
+)  # fmt: skip
+def test_an_instance_that_says_wait_is_told_with_its_own_status(status: int, told: int, type_: str) -> None:
+    error = UpstreamAnswered("words", instance_id="one", status=status, retryable=False, retry_after_s=7)
+    assert (tell(error).status, tell(error).type) == (told, type_)
+    assert headers_of(error) == {"retry-after": "7"}
+    silent = UpstreamAnswered("words", instance_id="one", status=status, retryable=False)
+    assert headers_of(silent) == {}
+
+
 def test_every_error_of_the_tree_is_drawn() -> None:
     of_the_tree = {kind.__name__ for kind in family(RouterError) if kind.__module__ == "router.errors"}
     assert of_the_tree - {"RouterError"} == set(documented())

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from router.fleet.fleet import Fleet
 from router.fleet.health import Event, Health, State
 from router.fleet.instance import Facts, Instance
@@ -19,12 +21,16 @@ def registry(pools: Mapping[str, Iterable[str]], slots: int | None = None) -> Re
     """Pools by name, each with the ids of its instances; every instance has `slots`."""
     ids = {id_: None for members in pools.values() for id_ in members}
     return Registry(
-        instances={id_: instance(id_, slots) for id_ in ids},
+        instances={id_: msgspec.structs.replace(instance(id_, slots), pools=_listing(pools, id_)) for id_ in ids},
         pools={
             name: Pool(name=name, aliases=(), display_name=name, instance_ids=tuple(members))
             for name, members in pools.items()
         },
     )
+
+
+def _listing(pools: Mapping[str, Iterable[str]], id_: str) -> tuple[str, ...]:
+    return tuple(name for name, members in pools.items() if id_ in members)
 
 
 def fleet(pools: Mapping[str, Iterable[str]], slots: int | None = 1) -> Fleet:

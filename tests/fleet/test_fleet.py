@@ -355,6 +355,28 @@ def test_an_instance_whose_model_was_swapped_moves_to_the_pool_of_that_model_and
     assert {"m": ("a", "b"), "n": ("c",)} == dict(fleet.view.members)
 
 
+def misplaced() -> Fleet:
+    fleet = sample.fleet({"m": ["a", "b"]}, slots=None)
+    fleet.learn("a", Facts(slots=1, model="x"))
+    event = fleet.learn("a", Facts(slots=1, model="new"))
+    assert fleet.observe("a", event, 1.0)[1] is State.MISPLACED
+    return fleet
+
+
+def test_a_misplaced_instance_that_is_resumed_is_meant_to_serve_what_it_serves() -> None:
+    fleet = misplaced()
+    assert fleet.observe("a", Event.RESUME, 2.0)[1] is State.UNKNOWN
+    assert fleet.learn("a", Facts(slots=1, model="new")) is Event.ANSWERED
+    assert fleet.observe("a", Event.ANSWERED, 3.0)[1] is State.SERVING
+
+
+def test_a_misplaced_instance_that_is_listed_elsewhere_is_looked_at_anew() -> None:
+    fleet = misplaced()
+    fleet.adopt(sample.registry({"m": ["b"], "other": ["a"]}, slots=None))
+    assert fleet.view.rows["a"].health.state is State.UNKNOWN
+    assert fleet.learn("a", Facts(slots=1, model="new")) is Event.ANSWERED
+
+
 def test_an_instance_that_sleeps_says_so_whatever_its_pool() -> None:
     fleet = sample.fleet({"m": ["a"], "n": ["c"]}, slots=None)
     fleet.learn("a", Facts(slots=1, model="x"))

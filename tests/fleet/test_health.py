@@ -32,7 +32,7 @@ serving   .         sleeping  loading ejected .         ejected ejected .       
 sleeping  serving   .         loading ejected .         ejected ejected .          .           misplaced draining .
 probation .         .         loading ejected .         ejected ejected serving    ejected     misplaced draining .
 ejected   probation probation loading .       .         .       .       .          .           misplaced draining .
-misplaced serving   sleeping  loading ejected .         .       .       .          .           .         draining .
+misplaced serving   sleeping  loading ejected .         .       .       .          .           .         draining unknown
 draining  .         .         .       .       .         .       .       .          .           .         .        unknown
 """  # noqa: E501
 (_, *_EVENTS), *_ROWS = [line.split() for line in TABLE.strip().splitlines()]
@@ -319,3 +319,11 @@ def test_from_everywhere_there_is_a_way_back(seen: Seen) -> None:
 def test_a_look_at_something_sound_wakes_every_hope(seen: Seen) -> None:
     health, now_s = run(seen)[-1]
     assert 0 == step(health, Event.ANSWERED, now_s + 1.0).absences
+
+
+def test_an_instance_that_calls_found_failing_and_a_look_found_dead_is_worth_waiting_for() -> None:
+    health = Health(state=State.SERVING)
+    for _ in range(3):
+        health = step(health, Event.CALL_FAILED, 1.0)
+    assert (health.state, health.hopeful) == (State.EJECTED, False)
+    assert step(health, Event.REFUSED, 1.1).hopeful

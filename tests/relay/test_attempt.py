@@ -159,7 +159,8 @@ def test_a_stream_that_dies_before_its_first_event_is_made_good_by_the_next_inst
 
 
 def test_an_error_event_before_the_first_token_keeps_its_status(stage: Stage) -> None:
-    response = streamed(stage, behave.error_event(0, message="Compute error in /srv/models/x.gguf"))
+    wrong = behave.error_event(0, message="Compute error in /srv/models/x.gguf")
+    response = streamed(stage, wrong, wrong)  # one other instance is asked
     message = refused(response, 502, "api_error")
     assert "Compute error" in message
     assert "x.gguf" not in message

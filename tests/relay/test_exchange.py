@@ -177,7 +177,7 @@ def test_what_is_one_instances_fault_is_made_good_by_the_next(stage: Stage, name
 
 def test_three_instances_are_tried_and_the_last_error_is_told(stage: Stage) -> None:
     nonce = stage.planned(behave.loading(), behave.broken_head(), behave.rate_limited(), behave.answer())
-    message = refused(stage.post(ask(nonce)), 502, "api_error")
+    message = refused(stage.post(ask(nonce)), 429, "rate_limit_error")
     assert "status 429" in message
     assert len(set(hosts(stage, nonce))) == len(hosts(stage, nonce)) == 3
 

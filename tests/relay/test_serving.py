@@ -506,6 +506,23 @@ async def test_a_fault_that_two_have_is_told_and_nobody_is_blamed(start_fake: St
         assert ([], 2) == (failures(relay), len(relay.suspects))
 
 
+async def test_a_fault_in_a_stream_before_its_first_word_is_asked_of_a_twin_too(start_fake: StartFake) -> None:
+    left = [behave.answer(), behave.error_event(0, message="Compute error.")]
+    async with relaying(*[start_fake(lambda _: left.pop()) for _ in range(2)]) as relay:
+        assert await relay.call(Client(ask("nonce:late", stream=True))) is None
+        (record,) = relay.records
+        assert ("ok", 2) == (record.outcome, record.attempts)
+        assert list(record.failed_on) == failures(relay)
+
+
+async def test_a_fault_after_the_first_word_is_counted_against_the_instance(start_fake: StartFake) -> None:
+    async with relaying(start_fake(every(behave.error_event(2, message="Compute error.")))) as relay:
+        client = Client(ask(stream=True))
+        await relay.call(client)
+        assert check(client.said, "exact").error is not None
+        assert failures(relay) == [relay.records[0].instance_id]
+
+
 async def test_a_fault_where_nobody_else_is_there_is_told_at_once(start_fake: StartFake) -> None:
     async with relaying(start_fake(every(FAULT))) as relay:
         assert isinstance(await relay.call(Client(ask())), UpstreamAnswered)

@@ -28,7 +28,7 @@ SERVED_WITHIN_S = 3.0
 # Buffers and code that are used for the first time are no leak, nor is the room that long prompts take side by side.
 # Memory comes to rest in steps: the first 500 disconnects took 24 MiB, the next 3,800 took 4. The bodies alone were 50.
 WARM_UP_ROUNDS = 5
-GROWN_MIB = 16
+GROWN_MIB = 24
 
 
 @pytest.fixture

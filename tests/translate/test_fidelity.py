@@ -18,11 +18,18 @@ SCHEMA = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
 USES: dict[str, dict[str, object]] = {
     "images": {"messages": [{"role": "user", "content": [IMAGE]}]},
     "tools": {"tools": [TOOL]},
-    "named_tool": {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "look"}},
+    "must_call": {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "look"}},
     "no_tools": {"tools": [TOOL], "tool_choice": {"type": "none"}},
     "one_tool_at_a_time": {"tools": [TOOL], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
     "structured_output": {"output_config": SCHEMA},
+    "must_call_and_begun": {
+        "tools": [TOOL],
+        "tool_choice": {"type": "any"},
+        "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Well"}],
+    },
 }
+# What neither route can do.
+NOWHERE = {"must_call_and_begun"}
 
 
 def call(**fields: object) -> Canonical:
@@ -43,20 +50,23 @@ def test_a_plain_call_goes_native() -> None:
     assert way(call(), CAN_ALL, model="m") == Native()
 
 
-@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+SOMEWHERE = [feature for feature in FEATURES if feature.name not in NOWHERE]
+
+
+@pytest.mark.parametrize("feature", SOMEWHERE, ids=lambda feature: feature.name)
 def test_what_the_native_route_loses_is_translated_and_the_rest_is_not(feature: msgspec.Struct) -> None:
     name = feature.name  # type: ignore[attr-defined]  # the parameter is a Feature
     loses = feature.native is False  # type: ignore[attr-defined]
     assert way(call(**USES[name]), CAN_ALL, model="m") == (Translated((name,)) if loses else Native())
 
 
-@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+@pytest.mark.parametrize("feature", SOMEWHERE, ids=lambda feature: feature.name)
 def test_a_server_of_chat_completions_alone_gets_everything_translated(feature: msgspec.Struct) -> None:
     name = feature.name  # type: ignore[attr-defined]
     assert isinstance(way(call(**USES[name]), CHAT_ONLY, model="m"), Translated)
 
 
-@pytest.mark.parametrize("name", [feature.name for feature in FEATURES if feature.native is False])
+@pytest.mark.parametrize("name", [feature.name for feature in SOMEWHERE if feature.native is False])
 def test_what_only_translation_keeps_is_refused_where_there_is_none(name: str) -> None:
     refused = way(call(**USES[name]), NATIVE_ONLY, model="m")
     assert isinstance(refused, Refused)
@@ -71,6 +81,13 @@ def test_what_a_model_cannot_do_is_refused_with_the_field_and_its_name(name: str
     assert isinstance(refused, Refused)
     assert refused.reason.startswith("messages: " if name == "images" else "tools: ")
     assert "qwen" in refused.reason
+
+
+@pytest.mark.parametrize("can", [CAN_ALL, CHAT_ONLY, NATIVE_ONLY])
+def test_an_answer_that_is_begun_cannot_be_made_to_call_a_tool(can: Abilities) -> None:
+    refused = way(call(**USES["must_call_and_begun"]), can, model="m")
+    assert isinstance(refused, Refused)
+    assert refused.reason.startswith("tool_choice: ")
 
 
 def test_tools_go_to_a_template_without_them_where_the_operator_says_so() -> None:

@@ -12,7 +12,7 @@ from router.errors import RequestInvalid
 from router.translate.answer import AnswerStream
 from router.translate.chat_request import messages_body
 from router.translate.fidelity import Abilities
-from router.translate.forced import forced_tool
+from router.translate.forced import forced_tools
 from router.translate.plan import DEFAULT_MAX_TOKENS, About, ChatRequest, MessagesRequest, PassRequest, Plan, Request
 from router.translate.request import chat_body
 from router.wire.anthropic import decode_messages
@@ -570,7 +570,7 @@ def test_a_request_that_goes_to_chat_completions_and_back_keeps_all_that_both_ca
     results = [turn for turn in call.turns if isinstance(turn, ResultTurn)]
     in_results = [part for turn in results for it in turn.results for part in it.parts if isinstance(part, Image)]
     assume(llama or not in_results)
-    assume(not (llama and call.tools and forced_tool(call)))
+    assume(not (llama and call.tools and forced_tools(call)))
     words = [*_words_of(call.turns), *([call.system] if call.system is not None else [])]
     assume(all(json.loads(it).strip() for it in words if it != b'""'))
     there = chat_body(call, model="m", llama=llama)

@@ -65,7 +65,7 @@ def test_everything_asked_for_is_in_the_chat_body() -> None:
     found = chat(
         system="s",
         tools=[tool("Read"), tool("Write")],
-        tool_choice={"type": "any", "disable_parallel_tool_use": True},
+        tool_choice={"type": "auto", "disable_parallel_tool_use": True},
         stop_sequences=["END"],
         temperature=0.5,
         top_k=4,
@@ -78,7 +78,7 @@ def test_everything_asked_for_is_in_the_chat_body() -> None:
         "max_tokens": 8,
         "temperature": 0.5,
         "top_k": 4,
-        "tool_choice": "required",
+        "tool_choice": "auto",
         "parallel_tool_calls": False,
         "stop": ["END"],
         "verbose": True,
@@ -106,7 +106,8 @@ def test_a_stream_tells_its_usage_and_a_llama_server_its_progress() -> None:
 
 @pytest.mark.parametrize(("choice", "word"), [("auto", "auto"), ("any", "required"), ("none", "none")])
 def test_choices_of_tools_have_their_words(choice: str, word: str) -> None:
-    assert word == chat(tools=[tool("Read"), tool("Write")], tool_choice={"type": choice})["tool_choice"]
+    said = chat(tools=[tool("Read"), tool("Write")], tool_choice={"type": choice}, llama=False)
+    assert word == said["tool_choice"]
 
 
 def test_where_there_are_no_tools_there_is_no_choice_of_them() -> None:
@@ -149,3 +150,20 @@ def test_both_bodies_tell_the_same_conversation() -> None:
     assert (
         "x" == native(*sent)["messages"][2]["content"][0]["tool_use_id"] == chat(*sent)["messages"][2]["tool_call_id"]
     )
+
+
+def test_a_prefill_is_gone_on_with_by_servers_that_would_begin_a_new_turn() -> None:
+    begun = chat(HI, assistant(text("Well")), llama=False)
+    assert (begun["continue_final_message"], begun["add_generation_prompt"]) == (True, False)
+    assert "continue_final_message" not in chat(HI, assistant(text("Well")))
+    assert "continue_final_message" not in chat(llama=False)
+
+
+def test_the_budget_of_thinking_reaches_a_llama_server_by_either_way() -> None:
+    asked: dict[str, Any] = {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000}
+    assert native(**asked)["thinking"]["budget_tokens"] == 2000 == chat(**asked)["thinking_budget_tokens"]
+    assert "thinking_budget_tokens" not in chat(llama=False, **asked)
+
+
+def test_more_tokens_than_a_llama_server_can_count_are_as_many_as_it_can() -> None:
+    assert native(max_tokens=2**40)["max_tokens"] == 2**31 - 1

@@ -695,11 +695,11 @@ def test_the_short_way_says_what_the_long_way_says(name: str) -> None:
     for options in ({}, {"omit_thinking": True}, {"silent": True}, {"forced": "look"}):
         short, long = new(**options), new(**options)
         went = 0
-        for event in events:
-            out = short.through(b"1a\r\n" + event + b"\r\n", 4)
-            said = long.feed(event)
+        for it in events:
+            out = short.through(b"1a\r\n" + it + b"\r\n", 4)
+            said = long.feed(it)
             if out is None:
-                assert short.feed(event) == said
+                assert short.feed(it) == said
             else:
                 went += 1
                 assert out == b"%x\r\n%b\r\n" % (len(said), said)
