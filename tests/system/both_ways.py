@@ -88,7 +88,13 @@ def shown(*days: tuple[str, str]) -> list[dict[str, Any]]:
 
 
 ONE_CALL_EACH = shown(("Rome", "sunny"), ("Oslo", "snowy"), ("Cairo", "hot"))
-TWO_CALLS_EACH = shown(("Rome and Oslo", "sunny"), ("Bonn and Cairo", "hot"), ("Kyiv and Lima", "cold"))
+TWO_CALLS_EACH = shown(
+    ("Rome and Oslo", "sunny"),
+    ("Bonn and Cairo", "hot"),
+    ("Kyiv and Lima", "cold"),
+    ("Riga and Bern", "mild"),
+    ("Doha and Baku", "dry"),
+)
 PARIS = user("What is the weather in Paris?")
 
 

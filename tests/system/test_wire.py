@@ -166,6 +166,22 @@ def test_a_tool_that_must_be_called_is_called_without_any_example(routers: Route
 
 @EITHER
 @BOTH
+def test_some_tool_must_be_called_and_one_is(routers: Routers, way: str, *, stream: bool) -> None:
+    told = tell(routers[way], stream=stream, tools=[CLOCK, WEATHER], tool_choice={"type": "any"}, messages=[PARIS])
+    assert (told.way, told.stop) == ("translated", ("tool_use", None))
+    ((name, _),) = told.tools
+    assert name in {CLOCK["name"], WEATHER["name"]}
+
+
+@EITHER
+@BOTH
+def test_a_stop_word_inside_a_call_is_told(routers: Routers, way: str, *, stream: bool) -> None:
+    told = tell(routers[way], stream=stream, tools=[WEATHER], stop_sequences=["Par"], messages=[*ONE_CALL_EACH, PARIS])
+    assert told.stop == ("stop_sequence", "Par")
+
+
+@EITHER
+@BOTH
 def test_tools_that_are_switched_off_are_not_called(routers: Routers, way: str, *, stream: bool) -> None:
     told = tell(
         routers[way], stream=stream, tools=[WEATHER], tool_choice={"type": "none"}, messages=[*ONE_CALL_EACH, PARIS]
