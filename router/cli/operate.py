@@ -1,6 +1,10 @@
 """`llama-router drain`, `resume` and `reload`."""
 
+import contextlib
+import signal
+import threading
 import time
+from collections.abc import Iterator
 from typing import TextIO
 
 from router.cli.talk import NoAnswer, Talk
@@ -46,21 +50,43 @@ def reload(router_url: str, *, key: str | None, out: TextIO, err: TextIO) -> int
 def _wait_until_empty(talk: Talk, asked_for: str, names: list[str], out: TextIO) -> int:
     """Wait for the calls at these, also at those that a reload removes meanwhile; not at who serves again."""
     told = ""
-    while True:
-        fleet = talk.get("/admin/fleet", FleetStatus)
-        left = [one for one in fleet.instances if one.id in names and one.state == "draining"]
-        removed = [one for one in fleet.removed if one.id in names]
-        running = sum(_running(instance) for instance in (*left, *removed))
-        where = ", ".join([one.id for one in left] + [f"{one.id} (removed from the registry)" for one in removed])
-        now = f"draining {where}: {running} running"
-        if running and now != told:
-            told = now
-            print(now, file=out, flush=True)
-        if not running:
-            known = {one.id for one in fleet.instances}
-            print("\n".join(_outcome(asked_for, names, {one.id for one in left}, known)), file=out, flush=True)
-            return 0
-        time.sleep(EVERY_S)
+    with _interruption() as interrupted:
+        while True:
+            fleet = talk.get("/admin/fleet", FleetStatus)
+            left = [one for one in fleet.instances if one.id in names and one.state == "draining"]
+            removed = [one for one in fleet.removed if one.id in names]
+            running = sum(_running(instance) for instance in (*left, *removed))
+            where = ", ".join([one.id for one in left] + [f"{one.id} (removed from the registry)" for one in removed])
+            now = f"draining {where}: {running} running"
+            if running and now != told:
+                told = now
+                print(now, file=out, flush=True)
+            if not running:
+                known = {one.id for one in fleet.instances}
+                print("\n".join(_outcome(asked_for, names, {one.id for one in left}, known)), file=out, flush=True)
+                return 0
+            time.sleep(EVERY_S)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, which is raised as ever too: an exception alone gets lost where Python drops it (a finalizer)."""
+    interrupted = threading.Event()
+
+    def on_interrupt(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _outcome(asked_for: str, names: list[str], left: set[str], known: set[str]) -> list[str]:
