@@ -55,6 +55,7 @@ def test_a_thousand_clients_that_leave_cost_no_slot_no_socket_and_no_memory(
             _round(crowd, router)
         _served_everywhere(crowd, router)
         sockets, rss_bytes = _settled_files(router), router.rss_bytes
+        tasks = _settled_tasks(router)
         with watching_deferred(crowd, [it.spec.port for it in pair]) as deferred:
             left: Counter[str] = Counter()
             while min(left[kind] for kind in ("waiting", "reading", "answered")) < A_THIRD:
@@ -74,8 +75,10 @@ def test_a_thousand_clients_that_leave_cost_no_slot_no_socket_and_no_memory(
     _until(lambda: all(re.search(rb"requests_deferred 0\b", httpx.get(f"{it.url}/metrics").content) for it in pair))
     grown_mib = (router.rss_bytes - rss_bytes) / (1 << 20)
     files = _settled_files(router)
-    report(f"open files {sockets} -> {files}, resident memory {grown_mib:+.1f} MiB")
+    tasks_after = _settled_tasks(router)
+    report(f"open files {sockets} -> {files}, tasks {tasks} -> {tasks_after}, resident memory {grown_mib:+.1f} MiB")
     assert files <= sockets
+    assert tasks_after <= tasks
     assert grown_mib < GROWN_MIB
 
 
@@ -126,6 +129,18 @@ def _served_everywhere(crowd: Crowd, router: RouterProcess) -> float:
 
 def _until(met: Callable[[], object]) -> None:
     eventually(met, within_s=30)
+
+
+def _settled_tasks(router: RouterProcess) -> int:
+    """The least of a while: the gauge is set once a second, and a look at an instance is a task too."""
+    seen = []
+    for _ in range(6):
+        page = httpx.get(f"{router.url}/metrics").text
+        found = re.search(r"^llama_router_tasks (\d+)", page, re.M)
+        assert found is not None
+        seen.append(int(found[1]))
+        time.sleep(0.5)
+    return min(seen)
 
 
 def _settled_files(router: RouterProcess) -> int:
