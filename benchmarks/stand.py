@@ -17,6 +17,7 @@ from benchmarks import bodies, measure
 from benchmarks.contenders import Contender
 from benchmarks.jobs import Job, Window
 from benchmarks.launch import Place
+from router.demo.llama import free_port
 
 START_S = 60.0
 STOP_S = 10.0
@@ -104,14 +105,6 @@ def router(contender: Contender, upstream: Sequence[int], cores: Cores) -> Itera
             yield place.port, process.pid
         finally:
             _stop(process)
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port
 
 
 def _start(command: list[str], core: int, out: int, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:

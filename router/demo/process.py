@@ -120,8 +120,11 @@ class ChildProcess:
             self._popen.send_signal(number)
 
     def suspend(self) -> None:
-        """SIGSTOP: the kernel goes on accepting its connections, but nothing answers."""
-        self.send(signal.SIGSTOP)
+        """SIGSTOP, and wait until all its threads stand still: the kernel goes on accepting its connections."""
+        if self._popen is not None and self.running:
+            self._popen.send_signal(signal.SIGSTOP)
+            # A thread in the middle of something may answer once more after the signal was sent.
+            os.waitid(os.P_PID, self._popen.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """SIGCONT: go on after `suspend`; otherwise nothing happens."""

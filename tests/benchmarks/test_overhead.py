@@ -15,6 +15,7 @@ from benchmarks import answers, bodies, load, measure, mock, overhead, profile_r
 from benchmarks.answers import Protocol
 from benchmarks.jobs import Job, Kind, Window
 from benchmarks.visits import Spread, Visit
+from router.demo.llama import free_port
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
@@ -62,7 +63,7 @@ def test_a_connection_ends_after_a_hundred_requests_and_no_call_is_lost(port: in
 
 
 def test_nobody_listening_is_counted_not_waited_for() -> None:
-    job = Job(port=stand.free_port(), protocol=Protocol.CHAT, kind=Kind.PLAIN, connections=2, calls=4, seconds=5)
+    job = Job(port=free_port(), protocol=Protocol.CHAT, kind=Kind.PLAIN, connections=2, calls=4, seconds=5)
     assert asyncio.run(load.perform(job)).faults == {"connection refused": 4}
 
 

@@ -45,7 +45,16 @@ def test_a_server_answers_ok_with_status_200_in_time_only() -> None:
 
 
 def test_a_free_port_can_be_listened_on() -> None:
-    socket.create_server(("127.0.0.1", llama.free_port())).close()
+    port = llama.free_port()
+    socket.create_server(("127.0.0.1", port)).close()
+    assert port in llama.OUR_PORTS
+
+
+def test_no_free_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeInstance() as fake:
+        monkeypatch.setattr(llama, "OUR_PORTS", range(fake.port, fake.port + 1))
+        with pytest.raises(OSError, match="all are taken"):
+            llama.free_port()
 
 
 def test_a_process_keeps_the_port_that_it_chose() -> None:

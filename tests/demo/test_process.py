@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import threading
 
 import pytest
 
@@ -30,6 +31,25 @@ def test_one_that_does_not_listen_is_killed_after_the_grace() -> None:
     process.wait_until(lambda: "up" in process.log, 10)
     process.stop(grace_s=0.1)
     assert process.returncode == -signal.SIGKILL
+
+
+def test_a_suspended_one_stands_still_when_suspend_returns() -> None:
+    counting = "import itertools, sys\nfor it in itertools.count():\n    print(it, flush=True)"
+    with child("timeit", "-n1", "-r1", counting) as process:
+        for _ in range(20):
+            process.wait_until(lambda: "1" in process.log, 10)
+            process.suspend()
+            stood = process.log
+            threading.Event().wait(0.01)
+            assert process.log == stood
+            process.resume()
+
+
+def test_suspending_one_that_has_ended_does_nothing() -> None:
+    process = child("timeit", "-n1", "-r1", "import os; os._exit(0)").start()
+    process.wait(10)
+    process.suspend()
+    process.stop()
 
 
 def test_a_suspended_one_can_be_stopped() -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from router.demo.llama import free_port
 from tests.rig import behave, fake_pages
 from tests.rig.fake_connection import Wire, quietly
 from tests.rig.fake_seen import Behaviour, Script, Seen
@@ -83,8 +84,8 @@ class FakeInstance:
     def start(self) -> Self:
         """Listen on `port`; 0 takes a free one and keeps it for the next start. Caches start empty."""
         assert self._thread is None, "already running"
+        self.port = self.port or free_port()
         listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
-        self.port = listener.getsockname()[1]
         self.starts += 1
         self.tokens_predicted = self.prompt_tokens = self.cached_tokens = 0
         ready = threading.Event()

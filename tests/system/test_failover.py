@@ -22,7 +22,7 @@ from tests.system.load import Call, Crowd, fleet, instances, new_nonce, report, 
 from tests.test_app import ask, eventually
 
 OUT_WITHIN_S = 5.0
-IDLE_S = 6.0
+IDLE_S = 12.0
 LONG = "so much to read before the first word of the answer comes " * 500  # 6,000 tokens: a second and more
 Servers = dict[str, LlamaProcess]
 
@@ -175,7 +175,7 @@ def test_a_suspended_instance_is_out_within_five_seconds_and_its_calls_are_serve
     answering["two"].leave()
     cut = answering["one"].ended()
     assert cut.whole
-    assert cut.ended_s - since_s < IDLE_S + 1.5
+    assert cut.ended_s - since_s < IDLE_S + 4
     error = check(cut.raw, comments=True).error
     assert error is not None
     assert error["type"] == "timeout_error"
