@@ -1,17 +1,18 @@
-# Few words: demo serve check test test-all bench. Each makes .venv and installs what it needs by itself.
+# Few words: demo serve check test test-all bench bench-placement. Each makes .venv and installs what it needs by itself.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 CONFIG ?= router.yaml
 
-.PHONY: help demo serve check format test test-all bench schema clean
+.PHONY: help demo serve check format test test-all bench bench-placement schema clean
 help:
 	@echo "make demo      two real llama-servers with the router in front, on this machine"
 	@echo "make test      all tests but the long ones"
 	@echo "make test-all  the long ones too"
 	@echo "make check     formatting, lint, who may import whom, types"
 	@echo "make bench     the router beside its peers: CPU per call, per event, per 400 KB"
+	@echo "make bench-placement TRACE=FILE   recorded sessions on real llama-servers, behind the router and its peers"
 	@echo "make serve     the router on CONFIG=$(CONFIG)"
 
 $(VENV)/bin/python:
@@ -86,6 +87,10 @@ test-all: $(VENV)/.test $(CLIENTS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
+
+# Two hours as it is; ARGS="--users 10 --rounds 1" is a part of it.
+bench-placement: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.placement $(if $(TRACE),--trace $(TRACE)) $(ARGS)
 
 schema: $(VENV)/.serve
 	$(BIN)/python -m router.config.schema_json > config/router.schema.json

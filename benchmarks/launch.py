@@ -24,18 +24,24 @@ class Place:
     mocks: tuple[int, ...]
 
     @property
+    def log(self) -> Path:
+        """What the router writes."""
+        return self.folder / "log"
+
+    @property
     def urls(self) -> list[str]:
         return [f"http://127.0.0.1:{port}" for port in self.mocks]
 
 
-def serve(place: Place, said: dict[str, object] | None = None) -> list[str]:
-    """`said`: what the registry says of each instance beside where it is."""
+def serve(place: Place, said: dict[str, object] | None = None, rules: dict[str, object] | None = None) -> list[str]:
+    """`said`: what the registry says of each instance beside where it is; `rules`: of all, beside the models."""
     keys = place.folder / "keys.yaml"
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     keys.write_text(json.dumps({"keys": [{"id": "bench", "sha256": digest, "team": "bench"}]}))
     instances = [{"id": f"mock-{n}", "url": url, **(said or {})} for n, url in enumerate(place.urls)]
     config = place.folder / "router.yaml"  # JSON is YAML
-    config.write_text(json.dumps({"models": {MODEL: {"instances": instances}}, "keys_file": str(keys)}))
+    registry = {"models": {MODEL: {"instances": instances}}, "keys_file": str(keys), **(rules or {})}
+    config.write_text(json.dumps(registry))
     listen = f"127.0.0.1:{place.port}"
     return [sys.executable, "-m", "router", "serve", "--config", str(config), "--listen", listen]
 
@@ -68,14 +74,16 @@ def nginx(place: Place) -> list[str]:
     return ["nginx", "-p", str(place.folder), "-c", "nginx.conf", "-e", f"{place.folder}/error.log"]
 
 
-def haproxy(place: Place) -> list[str]:
-    servers = "\n".join(f"    server m{port} 127.0.0.1:{port}" for port in place.mocks)
+def haproxy(place: Place, balance: str = "leastconn", limit: str = "") -> list[str]:
+    """`balance`: lines of the backend; `limit`: what is said of each server beside its address."""
+    servers = "\n".join(f"    server m{port} 127.0.0.1:{port}{limit}" for port in place.mocks)
     config = f"""global
     nbthread 1
     maxconn 4096
 defaults
     mode http
     timeout connect 2s
+    timeout queue 600s
     timeout client 600s
     timeout server 600s
     http-reuse safe
@@ -84,7 +92,7 @@ frontend all
     bind 127.0.0.1:{place.port}
     default_backend mocks
 backend mocks
-    balance leastconn
+    balance {balance}
 {servers}
 """
     (place.folder / "haproxy.cfg").write_text(config)

@@ -1,5 +1,6 @@
 """Starts and stops what one visit needs: two mocks, a router on a core of its own, the generator."""
 
+import dataclasses
 import os
 import signal
 import socket
@@ -86,31 +87,44 @@ def mocks(cores: Cores, count: int = MOCKS) -> Iterator[tuple[int, ...]]:
 
 @contextmanager
 def router(contender: Contender, upstream: Sequence[int], cores: Cores) -> Iterator[tuple[int, int]]:
-    """The port and the pid of a running router; pid 0 stands for none.
+    """The port and the pid of a running router on the router's core; pid 0 stands for none.
 
     Raises:
         StartFailed: it ended, or did not answer a call within START_S.
 
     """
-    if contender.command is None:
-        yield upstream[0], 0
-        return
-    with TemporaryDirectory(prefix="overhead-") as folder:
+    with standing(contender, upstream, cores.router) as (place, pid):
+        yield place.port, pid
+
+
+@contextmanager
+def standing(contender: Contender, upstream: Sequence[int], core: int | None) -> Iterator[tuple[Place, int]]:
+    """A running router's place, which is gone afterwards, and its pid. `core` None: it runs where there is room.
+
+    Raises:
+        StartFailed: it ended, or did not answer a call within START_S.
+
+    """
+    with TemporaryDirectory(prefix="bench-") as folder:
         place = Place(folder=Path(folder), port=free_port(), spare_port=free_port(), mocks=tuple(upstream))
-        log = place.folder / "log"
-        with log.open("wb") as out:
-            process = _start(contender.command(place), cores.router, out.fileno(), contender.env)
+        if contender.command is None:
+            yield dataclasses.replace(place, port=upstream[0]), 0
+            return
+        with place.log.open("wb") as out:
+            process = _start(contender.command(place), core, out.fileno(), contender.env)
         try:
-            _await_answer(contender, place, process, log)
-            yield place.port, process.pid
+            _await_answer(contender, place, process)
+            yield place, process.pid
         finally:
             _stop(process)
 
 
-def _start(command: list[str], core: int, out: int, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+def _start(
+    command: list[str], core: int | None, out: int, env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start on a core: affinity is inherited, and a runtime that counts its cores at start sees one."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, before if core is None else {core})
     stdin = subprocess.PIPE if out == subprocess.PIPE else subprocess.DEVNULL
     errors = None if out == subprocess.PIPE else subprocess.STDOUT
     try:
@@ -139,7 +153,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.stdout.close()
 
 
-def _await_answer(contender: Contender, place: Place, process: subprocess.Popen[bytes], log: Path) -> None:
+def _await_answer(contender: Contender, place: Place, process: subprocess.Popen[bytes]) -> None:
     """Call until a call is answered: only that says that a router knows its instances."""
     deadline = time.monotonic() + START_S
     said = "no answer"
@@ -151,7 +165,7 @@ def _await_answer(contender: Contender, place: Place, process: subprocess.Popen[
         if said == "200":
             return
         time.sleep(0.1)
-    raise StartFailed(f"{said}\n{log.read_text(errors='replace')[-2000:]}")
+    raise StartFailed(f"{said}\n{place.log.read_text(errors='replace')[-2000:]}")
 
 
 def _ask(contender: Contender, port: int) -> str:

@@ -16,7 +16,8 @@ from litestar.exceptions import HTTPException
 
 from router.admit.desk import Desk
 from router.admit.retries import RetryBudget
-from router.balance.policy import choose
+from router.balance.book import Book
+from router.balance.policy import policy
 from router.clock import monotonic_s, wall_s
 from router.config.address import is_loopback, split_listen
 from router.config.keys import KeyEntry
@@ -44,6 +45,7 @@ from router.probe.reload import Stamp, watch_files
 from router.relay.admission import Admission, predict
 from router.relay.corridor import Calls, Corridor, Running, Settings, Weights
 from router.relay.counted import Counted
+from router.relay.explain import Explainer
 from router.relay.pool import MAX_IDLE_S, Pools
 from router.relay.skills import Skills
 from router.wire.record import CallRecord
@@ -75,17 +77,22 @@ class Router:
         self._stamps = stamps
         self._fleet = fleet = Fleet(build_registry(file))
         hold_times = HoldTimes()
-        desk = Desk(choose=choose, predict=lambda pool, ahead, view: predict(hold_times, pool, ahead, view))
-        self._admission = admission = Admission(fleet, desk, hold_times)
+        self._book = book = Book()
+        self._desk = desk = Desk(
+            choose=policy(file.placement.policy, book),
+            predict=lambda pool, ahead, view: predict(hold_times, pool, ahead, view),
+        )
+        self._admission = admission = Admission(fleet, desk, book, hold_times)
         self._metrics = Metrics()
         self._call_log = CallLog(sys.stdout.buffer)
         self._keys = Keys(keys)
         self._pools = Pools(connect_s=file.deadlines.connect_s)
         running = Running()
-        self._poll = Poll(fleet, file.poll, changed=admission.ask, runs=running)
+        self._poll = Poll(fleet, file.poll, changed=admission.ask, runs=running, cold=book.restarted)
         self._corridor = Corridor(
             fleet=fleet,
             admission=admission,
+            book=book,
             retries=RetryBudget(),
             token_sizes=TokenSizes(),
             pools=self._pools,
@@ -136,8 +143,8 @@ class Router:
         before = self._started_with
         restart = tuple(name for name in ("listen", "cors", "log") if getattr(file, name) != getattr(before, name))
         new, gone = self._fleet.adopt(registry)
+        self._book.forget([*gone, *(one.id for one in new)])
         self._keys.replace(keys)
-        self._file = file
         self._apply(file)
         self._poll.adopt(file.poll)
         self._pools.forget(gone)
@@ -173,6 +180,9 @@ class Router:
     def _apply(self, file: RouterFile) -> None:
         """Set what holds for the calls to come. uvicorn makes the connections, so their limits stand on the class."""
         max_waiting = None if file.queue.max_waiting == "auto" else file.queue.max_waiting
+        if file.placement != self._file.placement:
+            self._desk.choose = policy(file.placement.policy, self._book)
+        self._file = file
         self._admission.set_bounds(max_waiting=max_waiting, max_bytes=file.queue.max_bytes)
         self._corridor.settings = Settings(file.deadlines, file.queue.deadline_s)
         self._corridor.weights.max_bytes = file.limits.key_bytes
@@ -192,13 +202,14 @@ class Router:
         now_s = wall_s()
         started_at = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         fleet, keys, calls = self._fleet, self._keys, self._corridor.calls
+        explainer = Explainer(self._corridor, self._desk, lambda: self._file.placement.policy)
         return Litestar(
             route_handlers=[
                 *message_routes(self._corridor, keys, _origins(file)),
                 *chat_routes(self._corridor, keys, _origins(file)),
                 *model_routes(fleet, keys, started_at=started_at, started_s=int(now_s)),
                 *ops_routes(fleet, self._metrics, lambda: calls.stopping),
-                *admin_routes(fleet, self._admission, self, keys),
+                *admin_routes(fleet, self._admission, self, keys, explainer),
             ],
             exception_handlers={
                 RouterError: answer_router_error,

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from router.demo.llama import LlamaProcess, LlamaSpec
-from tests.rig import figures, llama
+from tests.rig import figures, llama, tee
 from tests.rig.fake import FakeInstance
 from tests.rig.fake_seen import Script
 from tests.rig.router import RouterProcess
@@ -75,15 +75,25 @@ def start_router() -> Iterator[StartRouter]:
         yield start
 
 
-# ------------------------------------------------------------------ what people are shown at the end
+# ------------------------------------------------------------------ after each test
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Hold what the tees have seen to the rules, and keep the figures that were told."""
     try:
         yield
+    except BaseException as error:
+        for found in tee.running_faults():
+            error.add_note(str(found))
+        raise
+    else:
+        tee.raise_for(tee.running_faults())
     finally:
         item.user_properties += figures.taken()
+
+
+# ------------------------------------------------------------------ what people are shown at the end
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -91,7 +91,7 @@ class Stage:
             self.router = stack.enter_context(self._kind(registry(listed, **self._top), env=self._env))
             self.router.wait_ready(path="/healthz")
             one_rests = httpx.Limits(max_keepalive_connections=1)
-            client = httpx.Client(base_url=self.router.url, timeout=20, trust_env=False, limits=one_rests)
+            client = httpx.Client(base_url=self.router.watched_url, timeout=20, trust_env=False, limits=one_rests)
             self.http = stack.enter_context(client)
             eventually(self._serving)
             self._sockets = self._usual_sockets()

@@ -1,26 +1,30 @@
-"""The desk: calls that wait for a slot.
+"""The desk: calls that wait for a slot, or for the instance that is worth waiting for.
 
 A state machine without I/O: it is told what happened and answers with what to do. Who acts on a `Start` takes the lease
 before asking again, because each answer holds for the view it was made from.
+
+Of those that may go, the one with the highest response ratio goes first (Brinch Hansen 1971): what it has waited and
+what it costs, over what it costs. Short calls pass long ones, and whoever waits gets past everybody in the end.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import msgspec
 
 from router.admit.expiry import Expiry
-from router.admit.line import Line, OrderKey, first_come
+from router.admit.line import Line
 from router.admit.ticket import Ticket
-from router.balance.policy import Call, Decision, Place, Refuse, Wait
+from router.balance.policy import Choose, Decision, Place, Refuse, Wait
 from router.fleet.view import FleetView
 
-Choose = Callable[[Call, FleetView], Decision]
 Predict = Callable[[str, int, FleetView], float | None]
 Reason = Literal["queue_full", "queue_bytes", "too_long", "deadline", "no_instance", "all_failed"]
 
 # With `max_waiting: auto`; a pool whose slots are not known yet counts as one with one slot.
 WAITING_PER_SLOT = 64
+# Where it matters who waits for what: so many of a pool are asked about, those that have waited longest.
+ASKED = 24
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
@@ -47,7 +51,7 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Desk:
-    """Tickets by pool, in the order of their numbers; who goes next is `order_key`'s to say, the lowest first."""
+    """Tickets by pool, in the order of their numbers."""
 
     def __init__(
         self,
@@ -56,15 +60,17 @@ class Desk:
         predict: Predict = lambda _pool, _ahead, _view: None,
         max_waiting: int | None = None,
         max_bytes: int | None = None,
-        order_key: OrderKey = first_come,
+        asked: int = ASKED,
     ) -> None:
         """`predict`: seconds until a call behind so many others starts; None: not known.
 
+        `asked`: how many of those that have waited longest are asked about; 1 where `choose` makes no difference
+        between calls that leave out the same instances.
         `max_waiting`: tickets per pool, None for 64 to each of its slots. `max_bytes`: bodies held, over all pools.
         """
-        self._choose = choose
+        self.choose = choose
         self._predict = predict
-        self._order_key = order_key
+        self._asked = asked
         self.max_waiting = max_waiting
         self.max_bytes = max_bytes
         self._lines: dict[str, Line] = {}
@@ -81,8 +87,8 @@ class Desk:
         line = self._lines.get(pool)
         return len(line) if line is not None else 0
 
-    def arrive(self, ticket: Ticket, view: FleetView) -> Start | Held | Rejected:
-        """A call wants a slot. It starts at once only if nobody of its pool has waited longer.
+    def arrive(self, ticket: Ticket, view: FleetView, now_s: float) -> Start | Held | Rejected:
+        """A call wants a slot. It starts at once only if nobody of its pool waits; ask `next` about all of them then.
 
         What will be refused is refused now, while the client can still be told with a status: no room, or a predicted
         wait that is longer than the ticket's patience.
@@ -90,14 +96,14 @@ class Desk:
         pool = ticket.call.pool
         line = self._lines.get(pool)
         ahead = line.ahead_of(ticket.number) if line is not None else 0
-        decision = self._choose(ticket.call, view)
+        decision = self.choose(ticket.call, view, now_s)
         match decision.verdict:
             case Refuse(reason=reason):
                 return Rejected(ticket, "all_failed" if reason == "all_failed" else "no_instance")
             case Place() if ahead == 0:
                 return Start(ticket, decision)
             case Place() | Wait():
-                wait_s = self._predict(pool, ahead, view)
+                wait_s = self._predict(pool, ahead, view) if not _any_free(pool, view) else None
                 no_room = self._no_room(ticket, ahead, wait_s, view)
                 if no_room is not None:
                     return Rejected(ticket, no_room, wait_s)
@@ -117,34 +123,43 @@ class Desk:
         return True
 
     def next(self, view: FleetView, now_s: float) -> Start | Rejected | None:
-        """Say what to do with the first ticket that can be decided now; None: everybody goes on waiting.
+        """Say what to do with one ticket that can be decided now; None: everybody goes on waiting.
 
-        The ticket leaves the desk. Ask again until None comes, performing each answer first. O(log n) in those who
-        wait, as long as they go in the order of arrival.
+        The ticket leaves the desk. Ask again until None comes, performing each answer first. It costs one choice for
+        each of those asked about while anything is free, and next to nothing otherwise.
         """
         late = self._expiry.overdue(now_s)
         if late is not None:
             self.withdraw(late)
             return Rejected(late, "deadline", self._predict(late.call.pool, self.waiting(late.call.pool), view))
-        for ticket in self._askable(now_s):
-            decision = self._choose(ticket.call, view)
+        best: Start | None = None
+        best_ratio = 0.0
+        for ticket in self._askable(view):
+            decision = self.choose(ticket.call, view, now_s)
             match decision.verdict:
                 case Place():
-                    self.withdraw(ticket)
-                    return Start(ticket, decision)
+                    ratio = 1.0 + max(0.0, now_s - ticket.call.arrived_s) / decision.work_s
+                    if best is None or (ratio, -ticket.number) > (best_ratio, -best.ticket.number):
+                        best, best_ratio = Start(ticket, decision), ratio
                 case Refuse(reason=reason):
                     self.withdraw(ticket)
                     return Rejected(ticket, "all_failed" if reason == "all_failed" else "no_instance")
                 case Wait():
                     continue
-        return None
+        if best is not None:
+            self.withdraw(best.ticket)
+        return best
 
-    def _askable(self, now_s: float) -> list[Ticket]:
-        """Those worth asking about, in the order of `order_key`, of all pools: instances may be in several."""
-        heads = [ticket for line in self._lines.values() for ticket in line.heads(self._order_key, now_s)]
-        if len(heads) > 1:
-            heads.sort(key=lambda ticket: (self._order_key(ticket, now_s), ticket.number))
-        return heads
+    def _askable(self, view: FleetView) -> Iterator[Ticket]:
+        """Those worth asking about, of all pools: instances may be in several."""
+        for pool, line in self._lines.items():
+            if _any_free(pool, view):
+                yield from line.heads(self._asked)
+                continue
+            serving = {row.instance.id for row in view.pool_rows(pool) if row.serving}
+            for ticket in line.heads(1):
+                if serving <= ticket.call.excluded:  # nobody is left for it: it may have to be told
+                    yield ticket
 
     def _no_room(self, ticket: Ticket, ahead: int, wait_s: float | None, view: FleetView) -> Reason | None:
         pool = ticket.call.pool
@@ -163,3 +178,7 @@ class Desk:
         self._waits[ticket.number] = ticket
         self._expiry.add(ticket)
         self.held_bytes += ticket.size_bytes
+
+
+def _any_free(pool: str, view: FleetView) -> bool:
+    return any(row.free for row in view.pool_rows(pool))

@@ -1,24 +1,19 @@
 """Line: the tickets of one pool that wait, in the order of their numbers."""
 
+import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from itertools import islice
 
 from router.admit.ticket import Ticket
 from router.fleet.instance import InstanceId
-
-OrderKey = Callable[[Ticket, float], float]
-
-
-def first_come(ticket: Ticket, _now_s: float) -> float:
-    """The order of arrival."""
-    return ticket.number
 
 
 class Line:
     """One row of tickets for each set of instances that they leave out; there are few such sets.
 
-    What makes the first of a row wait makes the whole row wait, so only the first ones need to be asked about: when an
-    instance dies, all its calls stand here at once and leave out the same one.
+    Where instances differ in nothing but their slots, what makes the first of a row wait makes the whole row wait: when
+    an instance dies, all its calls stand here at once and leave out the same one.
     """
 
     def __init__(self) -> None:
@@ -60,10 +55,11 @@ class Line:
                 ahead += sum(1 for other in row if other < number)
         return ahead
 
-    def heads(self, order_key: OrderKey, now_s: float) -> Iterable[Ticket]:
-        """The first of each row. O(n) under another key than `first_come`, since such a key may change with time."""
-        for row in self._rows.values():
-            if order_key is first_come:
-                yield next(iter(row.values()))
-            else:
-                yield min(row.values(), key=lambda ticket: (order_key(ticket, now_s), ticket.number))
+    def heads(self, count: int) -> Iterable[Ticket]:
+        """The `count` of each row that have waited longest, and no more than that of all rows, or one of each."""
+        if len(self._rows) == 1 or count == 1:
+            for row in self._rows.values():
+                yield from islice(row.values(), count)
+            return
+        firsts = [islice(row.values(), count) for row in self._rows.values()]
+        yield from islice(heapq.merge(*firsts, key=lambda ticket: ticket.number), max(count, len(firsts)))

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from router.balance.policy import Call
+from router.balance.call import Call
 from router.fleet.instance import InstanceId
 
 

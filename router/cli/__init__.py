@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Each command has a file of its own."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -51,6 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from router.cli import operate
 
             return operate.reload(arguments.router, key=_admin_key(), out=sys.stdout, err=sys.stderr)
+        case "explain":
+            from router.cli import explain
+
+            return explain.run(explain.options(arguments), key=_admin_key(), out=sys.stdout, err=sys.stderr)
+        case "simulate":
+            from router.cli import simulate
+
+            return simulate.run(simulate.options(arguments), out=sys.stdout, err=sys.stderr)
         case _:
             from router.demo import run as demo
 
@@ -89,13 +98,84 @@ def _add_operators_verbs(commands: "argparse._SubParsersAction[argparse.Argument
     )
     for verb in (drain, resume):
         verb.add_argument("name", metavar="INSTANCE|HOST", help="an id or a host of llama-router status")
-    for verb in (status, drain, resume, reload):
+    for verb in (status, drain, resume, reload, _add_explain(commands)):
         verb.add_argument(
             "--router",
             default="http://127.0.0.1:8000",
             metavar="URL",
             help="where it answers (default: %(default)s); from another machine, $LLAMA_ROUTER_KEY is an admin key",
         )
+
+
+def _add_explain(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    explain = commands.add_parser(
+        "explain",
+        help="say where a request would go and why, and send nothing",
+        description="Show how a running router would place a request, with the cost of each instance in seconds.",
+    )
+    add = explain.add_argument
+    add(
+        "file", metavar="REQUEST.json", help="a request's body, or a capture with headers and body; - is standard input"
+    )
+    add("--line", type=_between(1, 10**9), metavar="N", help="of a capture with one request on each line")
+    add("--chat", action="store_true", help="the body is of chat completions (default: of the Messages API)")
+    add("--session", metavar="ID", help="ask for a turn of this session, whatever the request says")
+    add("--model", metavar="NAME", help="ask for this model, whatever the request says")
+    add("--json", action="store_true", help="the router's answer as JSON")
+    return explain
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.0 < number < math.inf:
+        raise argparse.ArgumentTypeError("must be a number above 0")
+    return number
+
+
+def _factors(text: str) -> tuple[float, ...]:
+    return tuple(_positive(part) for part in text.split(","))
+
+
+def _part(text: str) -> tuple[int, int]:
+    which, _, count = text.partition("/")
+    if not (which.isdigit() and count.isdigit() and 1 <= int(which) <= int(count)):
+        raise argparse.ArgumentTypeError("must be like 1/2: the first of two halves")
+    return int(which), int(count)
+
+
+def _add_simulate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="play a trace, or a log of the router, onto a fleet that does not exist",
+        description="Send a trace's calls through the real queue and placement to modelled llama-servers.",
+    )
+    add = simulate.add_argument
+    add("--trace", type=Path, required=True, metavar="FILE", help="the trace; .gz is read, too")
+    add(
+        "--format",
+        required=True,
+        choices=("claude-code", "mooncake", "records"),
+        help="what it is: sessions, Mooncake's requests, or this router's own log",
+    )
+    add("--instances", type=_between(1, 1024), required=True, metavar="N", help="how many llama-servers")
+    add("--policy", choices=("ptx", "least", "sticky"), default="ptx", help="default: %(default)s")
+    add(
+        "--users", type=_between(1, 10_000), default=32, metavar="U", help="claude-code: how many at once (default: 32)"
+    )
+    add("--load", type=_positive, default=1.0, metavar="X", help="others: times the trace's rate (default: 1)")
+    add("--seed", type=_between(0, 2**63), default=1, metavar="S", help="of the dice (default: %(default)s)")
+    add("--json", action="store_true", help="the figures as JSON")
+    add("--slots", type=_between(1, 256), default=4, metavar="N", help="of each instance (default: %(default)s)")
+    add("--cache-ram", type=_between(0, 2**24), default=8192, metavar="MIB", help="as llama-server's (default: 8192)")
+    add("--kv-kib", type=_positive, default=96.0, metavar="KIB", help="KV of one token (default: 96)")
+    add("--unified", action="store_true", help="started with --kv-unified, or without --parallel")
+    add("--speeds", type=_factors, default=(), metavar="A,B,...", help="relative speeds, 1,1,0.5; in turn")
+    add("--seconds", type=_positive, metavar="S", help="how long calls come (claude-code: 4800; else all of it)")
+    add("--part", type=_part, default=(1, 1), metavar="K/N", help="claude-code: every Nth session, from the Kth on")
+    add("--pool", default="", metavar="NAME", help="records: the calls of this model")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -151,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     _add_operators_verbs(commands)
+    _add_simulate(commands)
 
     demo = commands.add_parser(
         "demo",

@@ -77,6 +77,8 @@ def _check_twins(reading: Reading, path: Path, entry: InstanceEntry, twin_path: 
         "slots": entry.slots == twin.slots,
         "api_key": _key(reading, entry) == _key(reading, twin),
         "ca_file": entry.ca_file == twin.ca_file,
+        "cache_ram_tokens": entry.cache_ram_tokens == twin.cache_ram_tokens,
+        "kv_unified": entry.kv_unified == twin.kv_unified,
         "dialect": entry.dialect == twin.dialect,
         "capabilities": entry.capabilities == twin.capabilities,
     }

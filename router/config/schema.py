@@ -113,6 +113,11 @@ class InstanceEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ca_file: str | None = None
     """A PEM file with the certificate authority to trust for this instance; https only. Left out: the
     system's."""
+    cache_ram_tokens: CountOrZero | Literal["auto"] = "auto"
+    """How many tokens its prompt cache in RAM holds: --cache-ram over the bytes of KV that one token takes; 0 with
+    --cache-ram 0. auto: a guess for the default of 8 GiB, corrected by what answers say."""
+    kv_unified: bool = False
+    """It was started with --kv-unified, or without --parallel: idle slots are cleared once they are saved."""
     dialect: Literal["auto", "llama", "openai", "anthropic"] = "auto"
     """What it speaks. `auto`: llama-server's if its /props says that it is one, else chat completions. `openai`: chat
     completions alone (vLLM, SGLang, hosted ones). `anthropic`: the Messages API alone, and exactly; bodies go there as
@@ -132,6 +137,7 @@ class InstanceEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return (
             f"InstanceEntry(url={self.url!r}, id={self.id!r}, host={self.host!r}, gpus={self.gpus!r}, "
             f"slots={self.slots!r}, api_key={_masked(self.api_key)}, ca_file={self.ca_file!r}, "
+            f"cache_ram_tokens={self.cache_ram_tokens!r}, kv_unified={self.kv_unified!r}, "
             f"dialect={self.dialect!r}, capabilities={self.capabilities!r}, model={self.model!r})"
         )
 
@@ -159,6 +165,15 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     refused, since the model would answer as if there were none. `pass`: they are sent all the same."""
     display_name: str | None = None
     """The name shown to people in the model list. Left out: the model name."""
+
+
+class PlacementRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an instance is chosen for a call."""
+
+    policy: Literal["ptx", "least", "sticky"] = "ptx"
+    """ptx: the one that is foreseen to give the first token soonest, by where the prompt's KV cache is warm and by what
+    the placement takes from others. least: the least busy. sticky: the one where the conversation began. The last two
+    are there to compare with."""
 
 
 class CorsRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -240,6 +255,8 @@ class RouterFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How instances are watched."""
     limits: Limits = field(default_factory=Limits)
     """What one client may send and open."""
+    placement: PlacementRules = field(default_factory=PlacementRules)
+    """How an instance is chosen for a call."""
     cors: CorsRules | None = None
     """Which web pages may call this endpoint from a browser. Left out: none."""
     log: LogRules = field(default_factory=LogRules)

@@ -83,6 +83,8 @@ def _plain(kind: inspect.Type, definitions: Schema, form: str | None) -> Schema:
         schema = {"type": "integer"}
         if kind.ge is not None:
             schema["minimum"] = kind.ge
+    elif isinstance(kind, inspect.BoolType):
+        schema = {"type": "boolean"}
     else:
         schema = {"type": "string"}
         if pattern := FORMS[form or "text"].pattern:

@@ -83,6 +83,8 @@ def registry(llamas: dict[str, LlamaProcess]) -> dict[str, object]:
         # Claude Code also calls models that nobody named: the pattern takes those.
         "aliases": [CLIENT_MODEL, "claude-*"],
         "display_name": "SmolLM2 135M",
+        # Its template shows no tools to it. Claude Code always sends some; here they are dropped and the call goes on.
+        "tools": "pass",
         "instances": [{"id": name, "url": llama.url} for name, llama in llamas.items()],
     }
     return {"models": {MODEL: model}, "deadlines": {"shutdown_grace": "1s"}}

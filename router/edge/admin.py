@@ -1,4 +1,4 @@
-"""For the operator: what the fleet is doing, drain, resume, reload. From this machine, or with an admin key."""
+"""For the operator: the fleet, drain, resume, reload, explain. From this machine, or with an admin key."""
 
 from typing import Protocol
 
@@ -9,6 +9,7 @@ from litestar.types import Scope
 
 from router.config.address import is_loopback
 from router.edge.auth import Keys
+from router.edge.chat import PASSED
 from router.edge.messages import link_of
 from router.errors import Forbidden, RequestInvalid, Unauthorized
 from router.fleet.fleet import Fleet
@@ -16,6 +17,8 @@ from router.fleet.health import Event
 from router.fleet.instance import InstanceId
 from router.fleet.view import Row
 from router.relay.admission import Admission
+from router.relay.explain import Explainer, Explanation, Question
+from router.wire.reading import read
 
 
 class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,14 @@ class ReloadReport(msgspec.Struct, frozen=True, kw_only=True):
     needs_restart: tuple[str, ...]
 
 
+class Asking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of explain: a request with the path that it would go to, and the headers that tell its conversation."""
+
+    body: msgspec.Raw
+    path: str = "/v1/messages"
+    headers: dict[str, str] = {}
+
+
 class Operator(Protocol):
     """Who performs the verbs: `app.Router`."""
 
@@ -71,7 +82,9 @@ class Operator(Protocol):
         """Read the files again; ConfigInvalid leaves everything as it was."""
 
 
-def admin_routes(fleet: Fleet, admission: Admission, operator: Operator, keys: Keys) -> list[HTTPRouteHandler]:
+def admin_routes(
+    fleet: Fleet, admission: Admission, operator: Operator, keys: Keys, explainer: Explainer
+) -> list[HTTPRouteHandler]:
     """Make the handlers."""
 
     @get("/admin/fleet")
@@ -93,6 +106,13 @@ def admin_routes(fleet: Fleet, admission: Admission, operator: Operator, keys: K
         _json_only(scope)
         return operator.reload()
 
+    @post("/admin/explain", status_code=200)
+    async def explain(scope: Scope) -> Explanation:
+        _operators_only(scope, keys)
+        _json_only(scope)
+        link = link_of(scope)
+        return explainer.explain(link, _read_question(await link.read_body()))
+
     async def _order(scope: Scope, event: Event) -> FleetStatus:
         _operators_only(scope, keys)
         _json_only(scope)
@@ -101,7 +121,7 @@ def admin_routes(fleet: Fleet, admission: Admission, operator: Operator, keys: K
             operator.observe(id_, event)
         return status(fleet, admission, only=ids)
 
-    return [fleet_status, drain, resume, reload]
+    return [fleet_status, drain, resume, reload, explain]
 
 
 def status(fleet: Fleet, admission: Admission, only: list[InstanceId] | None = None) -> FleetStatus:
@@ -141,6 +161,38 @@ def _read_name(body: bytes) -> str:
         return msgspec.json.decode(body, type=Named).name
     except msgspec.DecodeError:
         raise RequestInvalid('the body must be {"name": "INSTANCE or HOST"}') from None
+
+
+_HOW_TO_ASK = (
+    'the body must be {"body": A REQUEST, "path": "/v1/messages", "headers": {"NAME": "VALUE"}}, the last two if '
+    "wanted, or a request of the Messages API by itself"
+)
+_PATHS = ("/v1/messages", "/v1/chat/completions", *PASSED)
+
+
+class _Peek(msgspec.Struct):
+    """Enough to tell a request from one that is wrapped."""
+
+    body: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = msgspec.Raw()
+
+
+_peek, _asking = msgspec.json.Decoder(_Peek), msgspec.json.Decoder(Asking)
+
+
+def _read_question(body: bytes) -> Question:
+    try:
+        peek = read(_peek, body)
+        asking = Asking(body=msgspec.Raw(body)) if peek.messages and not peek.body else read(_asking, body)
+    except msgspec.DecodeError:
+        raise RequestInvalid(_HOW_TO_ASK) from None
+    path = asking.path.partition("?")[0]
+    if path == "/v1/messages/count_tokens":
+        raise RequestInvalid(f"path: {path} takes no slot, so it is not placed: any instance that is up counts")
+    if path not in _PATHS:
+        raise RequestInvalid(f"path: {path[:200]!r} is none that calls are placed for; those are {', '.join(_PATHS)}")
+    headers = tuple((name.lower().encode(), value.encode()) for name, value in asking.headers.items())
+    return Question(path=path, headers=headers, body=bytes(asking.body))
 
 
 def _operators_only(scope: Scope, keys: Keys) -> None:

@@ -16,7 +16,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
     `address` and `port` are where to connect; `authority` is what goes into the Host header; `prefix` is the path in
     front of /v1 ("" or "/llm", never with a slash at the end). `slots` None: read from /props.
-    `pools` are the model names that list it, in the file's order.
+    `pools` are the model names that list it, in the file's order. `cache_ram_tokens`: what its prompt cache in RAM
+    holds; None: not said.
     """
 
     id: InstanceId
@@ -31,6 +32,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str | None = None
     ca_file: str | None = None
     pools: tuple[str, ...] = ()
+    cache_ram_tokens: int | None = None
+    kv_unified: bool = False
     dialect: Literal["auto", "llama", "openai", "anthropic"] = "auto"
     capabilities: Capabilities = Capabilities()
 

@@ -128,6 +128,8 @@ def _instance(entry: InstanceEntry) -> Instance:
         slots=entry.slots,
         api_key=entry.api_key,
         ca_file=entry.ca_file,
+        cache_ram_tokens=None if entry.cache_ram_tokens == "auto" else entry.cache_ram_tokens,
+        kv_unified=entry.kv_unified,
         dialect=entry.dialect,
         capabilities=entry.capabilities,
     )

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from router.fleet.health import State
 from router.fleet.view import FleetView
 from router.observe.tally import Count, Counter, Histogram
-from router.wire.record import CallRecord
+from router.wire.record import CallRecord, Foreseen
 
 # From a cached short turn on a GPU (50 ms) to a cold prefill of a whole context on a CPU (minutes).
 TTFT_BUCKETS_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120)
@@ -19,7 +19,14 @@ ITL_BUCKETS_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.
 QUEUE_BUCKETS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 DURATION_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
+# How far the prediction of a first token may be off, either way. Of what may be negative the exposition format has
+# buckets alone; the mean is in the sums of `llama_router_foreseen_seconds`.
+ERROR_BUCKETS_S = (-10, -3, -1, -0.5, -0.2, -0.1, -0.05, 0, 0.05, 0.1, 0.2, 0.5, 1, 3, 10)
+
 _CALL = ("endpoint", "model", "instance")
+_PLACE = ("model", "instance")
+# A count of cached tokens that is off by less than this is as good as right (`balance.mirror.near`).
+NEAR_TOKENS, NEAR_SHARE = 128, 0.03
 
 
 # Types of the Messages API that need the hosted side. A client may write any word there, and a label may not be that.
@@ -48,12 +55,40 @@ class _Series:
         self.outcomes: dict[tuple[str, str], Count] = {}
 
 
+class _ByName(dict[str, Count]):
+    """The series of a counter with one label, each resolved once."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+
+    def __missing__(self, name: str) -> Count:
+        count = self[name] = self._counter.series((name,))
+        return count
+
+
+class _Place:
+    """What one (pool, instance) writes to, of predictions."""
+
+    __slots__ = ("behind", "error", "less", "lost", "more", "moved", "near", "observed", "read", "stall", "wait")
+
+    def __init__(self, metrics: "Metrics", labels: tuple[str, str]) -> None:
+        self.error = metrics.foreseen_error.series(labels)
+        self.observed, self.wait, self.read, self.moved, self.behind, self.lost, self.stall = (
+            metrics.foreseen.series((*labels, term))
+            for term in ("observed", "wait", "read", "moved", "behind", "lost", "stall")
+        )
+        self.near, self.more, self.less = (
+            metrics.foreseen_cached.series((*labels, found)) for found in ("near", "more", "less")
+        )
+
+
 class Metrics:
     """The table, in a registry of its own, so that two routers in one process do not meet."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._series: dict[tuple[str, str, str], _Series] = {}
+        self._places: dict[tuple[str, str], _Place] = {}
         self.calls = Counter("llama_router_calls", "Calls that are over.", (*_CALL, "outcome", "cause"))
         self.ttft = Histogram(
             "llama_router_ttft_seconds",
@@ -84,6 +119,22 @@ class Metrics:
             "Tokens by kind: input (computed), cached (taken from the KV cache), output.",
             (*_CALL, "kind"),
         )
+        self.foreseen_error = Histogram(
+            "llama_router_foreseen_ttft_error_seconds",
+            "From lease to first event, less what was foreseen when the instance was chosen.",
+            _PLACE,
+            ERROR_BUCKETS_S,
+        )
+        self.foreseen = Counter(
+            "llama_router_foreseen_seconds",
+            "What placed calls were foreseen to cost, by term; `observed`: what they took from lease to first event.",
+            (*_PLACE, "term"),
+        )
+        self.foreseen_cached = Counter(
+            "llama_router_foreseen_cached",
+            "Placed calls by what was found warm: near what was foreseen, more, or less.",
+            (*_PLACE, "found"),
+        )
         self.ways = Counter(
             "llama_router_ways", "Calls by the way they went: native, translated or exact.", ("endpoint", "way")
         )
@@ -92,6 +143,17 @@ class Metrics:
             "Calls with content blocks that no model here knows and that were left out, by their type.",
             ("type",),
         )
+        self.unread_fields = Counter(
+            "llama_router_unread_fields",
+            "Calls with a field that only the hosted API knows (or nobody: other) and that was passed over.",
+            ("field",),
+        )
+        self.unread_betas = Counter(
+            "llama_router_unread_betas",
+            "Calls that asked for a beta that only the hosted API has (or nobody: other) and went on without.",
+            ("beta",),
+        )
+        self._fields, self._betas = _ByName(self.unread_fields), _ByName(self.unread_betas)
         self.attempts_failed = Counter(
             "llama_router_attempts_failed", "Attempts that failed on an instance.", ("instance",)
         )
@@ -107,7 +169,9 @@ class Metrics:
         )
         for metric in (
             self.calls, self.ttft, self.itl, self.queue, self.duration, self.tokens,
-            self.ways, self.dropped, self.attempts_failed, self.refused, self.loop_failures,
+            self.foreseen_error, self.foreseen, self.foreseen_cached,
+            self.ways, self.dropped, self.unread_fields, self.unread_betas,
+            self.attempts_failed, self.refused, self.loop_failures,
         ):  # fmt: skip
             self._registry.register(metric)
 
@@ -132,13 +196,40 @@ class Metrics:
         series.input.value += max(0, record.input_tokens or 0)
         series.cached.value += max(0, record.cached_tokens or 0)
         series.output.value += max(0, record.output_tokens or 0)
+        if record.foreseen is not None:
+            self._compare(record, record.foreseen)
         if record.way:
             self.ways.series((record.endpoint, record.way)).inc()
         for kind in record.dropped:
             self.dropped.series((kind if kind in KNOWN_BLOCKS else "other",)).inc()
+        for name in record.unread_fields:
+            self._fields[name].inc()
+        for name in record.unread_betas:
+            self._betas[name].inc()
         failed_here = record.outcome == "failed" and record.cause.startswith("upstream_")
         for instance_id in (*record.failed_on, record.instance_id) if failed_here else record.failed_on:
             self.attempts_failed.series((instance_id,)).inc()
+
+    def _compare(self, record: CallRecord, foreseen: Foreseen) -> None:
+        """Hold what was foreseen against what happened, so that placement can be wrong in public."""
+        place = self._places.get((record.pool, record.instance_id))
+        if place is None:
+            key = (record.pool, record.instance_id)
+            place = self._places[key] = _Place(self, key)
+        if record.ttft_s is not None and record.queue_s is not None and record.stream:
+            took_s = record.ttft_s - record.queue_s
+            place.error.observe(took_s - foreseen.ttft_s)
+            place.observed.value += took_s
+            place.wait.value += foreseen.wait_s
+            place.read.value += foreseen.read_s
+            place.moved.value += foreseen.moved_s
+            place.behind.value += foreseen.behind_s
+            place.lost.value += foreseen.lost_s
+            place.stall.value += foreseen.stall_s
+        if record.cached_tokens is not None:
+            more = record.cached_tokens - foreseen.cached_tokens
+            near = max(NEAR_TOKENS, NEAR_SHARE * record.cached_tokens)
+            (place.near if abs(more) <= near else place.more if more > 0 else place.less).inc()
 
     def watch(self, view: Callable[[], FleetView], waiting: Callable[[str], int]) -> None:
         """Read the fleet's gauges when somebody scrapes, instead of writing them on every change."""

@@ -16,7 +16,7 @@ from router.config.schema import PollRules
 from router.errors import RouterError, UpstreamTimedOut
 from router.fleet.fleet import Fleet
 from router.fleet.health import Event, State
-from router.fleet.instance import Facts, Instance, Process
+from router.fleet.instance import Facts, Instance, InstanceId, Process
 from router.fleet.view import Row
 from router.observe.supervise import Supervisor
 from router.probe.look import Looker
@@ -28,6 +28,8 @@ _log = logging.getLogger("llama_router")
 # After a look that ran out of time the next one comes at once: two make a dead instance, and calls are waiting.
 AGAIN_S = 0.1
 SILENT_IS_DEAD = 2
+# After these nothing of before is left in an instance's caches.
+_COLD = frozenset((Event.REFUSED, Event.LOADING, Event.SLEEPS, Event.SWAPPED))
 
 
 class Runs(Protocol):
@@ -46,7 +48,7 @@ class Runs(Protocol):
 class _Watch:
     """What the loop over one process knows of it. Its loop ends when another takes its place."""
 
-    __slots__ = ("instance", "looker", "messages", "said", "silent", "stuck", "wake")
+    __slots__ = ("instance", "looker", "messages", "said", "silent", "started", "stuck", "wake")
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
@@ -56,13 +58,26 @@ class _Watch:
         self.wake = asyncio.Event()
         self.silent = 0
         self.said = ""
+        self.started = ""  # the mark of its start, as it last told it
 
 
 class Poll:
     """One supervised loop per process."""
 
-    def __init__(self, fleet: Fleet, rules: PollRules, *, changed: Callable[[], None], runs: Runs) -> None:
-        """`changed` is called after every change of the fleet; `runs` is told of instances that go out."""
+    def __init__(
+        self,
+        fleet: Fleet,
+        rules: PollRules,
+        *,
+        changed: Callable[[], None],
+        runs: Runs,
+        cold: Callable[[InstanceId], None] = lambda _: None,
+    ) -> None:
+        """`changed` is called after every change of the fleet; `runs` is told of instances that go out.
+
+        `cold`: of those whose process or model is a new one, so that nothing is in its caches.
+        """
+        self._cold = cold
         self._runs = runs
         self._fleet = fleet
         self._rules = rules
@@ -113,6 +128,8 @@ class Poll:
         id_ = self._fleet.id_of(instance)
         if id_ is None:
             return
+        if event in _COLD:
+            self._cold(id_)
         before, after = self._fleet.observe(id_, event, monotonic_s())
         if before is after:
             return
@@ -229,6 +246,10 @@ class Poll:
         felt = await looker.pulse()
         if felt.mute or not self._is_mine(watch):
             return True
+        if felt.pulse is not None and felt.pulse.restart_mark != watch.started:
+            if watch.started and felt.pulse.restart_mark:
+                self._cold(watch.instance.id)
+            watch.started = felt.pulse.restart_mark or watch.started
         if felt.pulse is None:  # older builds answer between two batches: tokens show that there are some
             watch.stuck.moved(self._runs.heard_s(watch.instance))
         if watch.stuck.look(felt.pulse, monotonic_s()):

@@ -5,27 +5,34 @@ slot is never promised twice.
 """
 
 import asyncio
+import itertools
 import math
 
 import msgspec
 
 from router.admit.desk import Desk, Held, Rejected, Start
 from router.admit.ticket import Ticket
-from router.balance.policy import Decision
+from router.balance.book import Book
+from router.balance.policy import Decision, Place
 from router.clock import monotonic_s
 from router.errors import ClientGone, NoInstance, Overloaded, RouterError
 from router.fleet.fleet import Fleet, Lease
+from router.fleet.instance import InstanceId
 from router.fleet.load import HoldTimes, retry_after_s
 from router.fleet.view import FleetView
+from router.translate.answer import Usage
 
 # How often deadlines are looked at while somebody waits; releases and new views ask at once.
 TICK_S = 0.1
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
-    """A lease, and the decision behind it. `waited`: it was held at the desk first."""
+    """A lease, and the decision behind it. `number`: of this attempt, for the book. `waited`: it was held first."""
 
+    number: int
+    ticket: Ticket
     lease: Lease
+    instance_id: InstanceId
     decision: Decision
     pool: str
     granted_s: float
@@ -33,11 +40,13 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
 
 
 class Admission:
-    """Gives calls their leases, in order."""
+    """Gives calls their leases, in order, and writes into the book what becomes of them."""
 
-    def __init__(self, fleet: Fleet, desk: Desk, hold_times: HoldTimes) -> None:
+    def __init__(self, fleet: Fleet, desk: Desk, book: Book, hold_times: HoldTimes) -> None:
         self._fleet = fleet
         self._desk = desk
+        self._book = book
+        self._numbers = itertools.count(1)
         self._hold_times = hold_times
         self._waiting: dict[int, asyncio.Future[Grant]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -63,7 +72,7 @@ class Admission:
             ClientGone: `withdraw` was called.
 
         """
-        effect = self._desk.arrive(ticket, self._fleet.view)
+        effect = self._desk.arrive(ticket, self._fleet.view, monotonic_s())
         match effect:
             case Start(decision=decision):
                 return self._grant(ticket, decision, waited=False)
@@ -88,15 +97,42 @@ class Admission:
         if not grant.lease.held:
             return
         grant.lease.give_back()
+        self._book.aborted(grant.instance_id, grant.number, grant.ticket.call, monotonic_s())
         self.ask()
 
-    def served(self, grant: Grant) -> None:
-        """The call has had its answer: this is how long one holds a slot."""
-        self._hold_times.observe(grant.pool, monotonic_s() - grant.granted_s)
+    def begun(self, grant: Grant) -> None:
+        """The instance has begun with it: another call may be sent there."""
+        grant.lease.begin()
+        self._book.begun(grant.instance_id, grant.number)
+        self.ask()
+
+    def first_token(self, grant: Grant, usage: Usage) -> None:
+        """Its answer begins. `usage` says what was warm, where it says so."""
+        cached, prompt = prompt_of(usage)
+        call = grant.ticket.call
+        self._book.first_token(grant.instance_id, grant.number, call, monotonic_s(), cached=cached, prompt=prompt)
+        self.ask()
+
+    def served(self, grant: Grant, usage: Usage) -> None:
+        """The call has had its answer: this is how long one holds a slot, and what it left there."""
+        now_s = monotonic_s()
+        self._hold_times.observe(grant.pool, now_s - grant.granted_s)
+        cached, prompt = prompt_of(usage)
+        self._book.finished(
+            grant.instance_id,
+            grant.number,
+            grant.ticket.call,
+            now_s,
+            cached=cached,
+            prompt=prompt,
+            output=usage.output_tokens,
+        )
 
     def close(self, grant: Grant) -> None:
         """The call is over for us; the slot is free once the instance says so, or after a while."""
-        grant.lease.close(monotonic_s())
+        now_s = monotonic_s()
+        grant.lease.close(now_s)
+        self._book.aborted(grant.instance_id, grant.number, grant.ticket.call, now_s)
 
     def ask(self) -> None:
         """Something has changed: let the desk decide until it has nothing more to say."""
@@ -139,10 +175,12 @@ class Admission:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     def _grant(self, ticket: Ticket, decision: Decision, *, waited: bool) -> Grant:
-        for candidate in decision.ranking:
-            lease = self._fleet.lease(candidate.instance_id)
+        if isinstance(decision.verdict, Place):
+            instance_id, now_s, number = decision.verdict.instance_id, monotonic_s(), next(self._numbers)
+            lease = self._fleet.lease(instance_id)
             if lease is not None:
-                return Grant(lease, decision, ticket.call.pool, monotonic_s(), waited)
+                self._book.dispatched(instance_id, number, ticket.call, now_s)
+                return Grant(number, ticket, lease, instance_id, decision, ticket.call.pool, now_s, waited)
         # Unreachable while view and leases live in one event loop: the decision was made from this very view.
         raise self._refusal(Rejected(ticket, "no_instance"))
 
@@ -191,3 +229,11 @@ def predict(hold_times: HoldTimes, pool: str, ahead: int, view: FleetView) -> fl
     """Seconds until a call behind `ahead` others starts, when every slot of the pool is taken; None: not known."""
     slots = sum(row.slots for row in view.pool_rows(pool) if row.serving)
     return hold_times.wait_s(pool, ahead=ahead, slots=slots)
+
+
+def prompt_of(usage: Usage) -> tuple[int | None, int | None]:
+    """The tokens of the prompt that were found warm, and all of them; None: it does not tell."""
+    if usage.input_tokens is None:
+        return None, None
+    cached = usage.cache_read_input_tokens
+    return cached, usage.input_tokens + (cached or 0)

@@ -5,7 +5,9 @@ from router.fleet.instance import InstanceId
 from router.fleet.registry import Pool
 from router.relay.serving import ServedCall
 from router.relay.voice import CHAT_VOICE
-from router.translate.plan import ChatRequest, PassRequest, Request
+from router.translate.chat_plan import ChatRequest
+from router.translate.passing_plan import PassRequest
+from router.translate.plan import Request
 from router.wire.chat import decode_chat
 from router.wire.passing import decode_passing
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from router.admit.retries import RetryBudget
+from router.balance.book import Book
 from router.config.schema import Deadlines
 from router.config.units import size_words
 from router.errors import RateLimited, RouterError, ShuttingDown
@@ -153,6 +154,7 @@ class Corridor(msgspec.Struct, kw_only=True):
 
     fleet: Fleet
     admission: Admission
+    book: Book
     retries: RetryBudget
     token_sizes: TokenSizes
     pools: Pools

@@ -3,15 +3,17 @@
 llama-server counts on its HTTP threads, at once, even when every slot is busy; so no lease is taken and nothing waits.
 """
 
-from router.balance.affinity import affinity
-from router.balance.policy import Call, choose, word
+from router.balance.affinity import session_key, session_of
+from router.balance.call import Call
+from router.balance.policy import least, word
 from router.clock import monotonic_s
 from router.errors import NoInstance, NotSupported, RequestInvalid, UpstreamAnswered, UpstreamFailed
 from router.fleet.instance import Instance
 from router.fleet.registry import Pool
-from router.relay.exchange import MAX_ATTEMPTS, Exchange, session_of
+from router.relay.exchange import MAX_ATTEMPTS, Exchange
 from router.translate.answer import Usage
-from router.translate.plan import MessagesRequest, Request
+from router.translate.messages_plan import MessagesRequest
+from router.translate.plan import Request
 from router.wire.anthropic import decode_messages
 
 
@@ -28,9 +30,9 @@ class CountTokens(Exchange):
     async def _serve(self, request: Request, pool: Pool) -> None:
         """Ask the instance that the conversation leans to, then the others, until one has counted."""
         self._link.watch(on_gone=self._on_gone)
-        leaning = affinity(pool.name, session_of(self._link.headers), *request.opening)
+        session = session_key(pool.name, session_of(self._link.headers), *request.opening)
         view = self._corridor.fleet.view
-        decision = choose(Call(pool=pool.name, affinity=leaning), view)
+        decision = least(Call(pool=pool.name, session=session), view, monotonic_s())
         if not decision.ranking:
             raise NoInstance(f"no instance of {pool.name} is serving at present", retry_after_s=5)
         reasons = [

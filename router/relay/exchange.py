@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import msgspec
 
 from router.admit.ticket import Ticket
-from router.balance.affinity import Session
 from router.clock import monotonic_s
 from router.errors import (
     ClientGone,
@@ -274,14 +273,3 @@ class Exchange:
 def declared_length(headers: Sequence[Header]) -> int:
     """What Content-Length says; 0 where there is none, as with chunks. The parser has seen that it is a number."""
     return next((int(value) for name, value in headers if name == b"content-length" and value.isdigit()), 0)
-
-
-def session_of(headers: Sequence[Header]) -> Session:
-    """Read who the client says it is."""
-    session_id = agent_id = b""
-    for name, value in headers:
-        if name == b"x-claude-code-session-id":
-            session_id = value
-        elif name == b"x-claude-code-agent-id":
-            agent_id = value
-    return Session(session_id, agent_id)

@@ -3,8 +3,9 @@
 from router.errors import RequestInvalid
 from router.fleet.registry import Pool
 from router.relay.serving import ServedCall
-from router.translate.plan import MessagesRequest, Request
-from router.wire.anthropic import decode_messages
+from router.translate.messages_plan import MessagesRequest
+from router.translate.plan import Request
+from router.wire.unread import decode_noting, unread_betas, unread_fields
 
 
 class MessagesCall(ServedCall):
@@ -13,7 +14,9 @@ class MessagesCall(ServedCall):
     __slots__ = ()
 
     def _read(self, body: bytes) -> Request:
-        return MessagesRequest(decode_messages(body), body)
+        head, notes = decode_noting(body), self._notes
+        notes.unread_fields, notes.unread_betas = unread_fields(head), unread_betas(self._link.headers)
+        return MessagesRequest(head, body)
 
     def _complete(self, request: Request, pool: Pool) -> None:
         """The registry may have a max_tokens for those who send none."""

@@ -1,9 +1,10 @@
 """What is written down about a call while it runs, and made into its record at the end."""
 
+from router.balance.policy import Candidate, Decision
 from router.errors import ClientGone, RouterError
 from router.relay.attempt import Attempt
 from router.translate.answer import AnswerStream, Usage
-from router.wire.record import CallRecord, Outcome
+from router.wire.record import CallRecord, Foreseen, Outcome
 
 
 class Notes:
@@ -23,6 +24,7 @@ class Notes:
         "dropped",
         "events",
         "failed_on",
+        "foreseen",
         "instance_id",
         "last_event_s",
         "model",
@@ -31,6 +33,8 @@ class Notes:
         "started_s",
         "stop_reason",
         "stream",
+        "unread_betas",
+        "unread_fields",
         "usage",
         "way",
     )
@@ -49,8 +53,11 @@ class Notes:
         self.failed_on: tuple[str, ...] = ()
         self.causes: tuple[str, ...] = ()
         self.dropped: tuple[str, ...] = ()
+        self.unread_fields: tuple[str, ...] = ()
+        self.unread_betas: tuple[str, ...] = ()
         self.stream = False
         self.usage = Usage()
+        self.foreseen: Candidate | None = None
 
     def granted(self, now_s: float, instance_id: str, decision: str) -> None:
         """A lease was given; the waiting of the last attempt is what `queue_s` tells, from the call's arrival."""
@@ -58,6 +65,10 @@ class Notes:
         self.instance_id = instance_id
         self.decision = decision
         self.attempts += 1
+
+    def foresee(self, decision: Decision) -> None:
+        """What placement went by; it is held against what happens."""
+        self.foreseen = decision.placed
 
     def streamed(self, stream: AnswerStream, attempt: Attempt) -> None:
         """A stream is over, to its end or not."""
@@ -91,11 +102,14 @@ class Notes:
             decision=self.decision,
             way=self.way,
             dropped=self.dropped,
+            unread_fields=self.unread_fields,
+            unread_betas=self.unread_betas,
             stream=self.stream,
             attempts=self.attempts,
             failed_on=self.failed_on,
             causes=self.causes,
             queue_s=_rounded(self.queue_s),
+            foreseen=_foreseen(self.foreseen),
             ttft_s=_rounded(self.committed_s - started_s) if self.committed_s is not None else None,
             itl_s=_rounded(self._itl_s()),
             duration_s=round(now_s - started_s, 6),
@@ -128,3 +142,19 @@ def _outcome(error: RouterError | None, attempts: int) -> Outcome:
 def _rounded(time_s: float | None) -> float | None:
     """To the microsecond: what is below is noise, and a log line should be readable."""
     return None if time_s is None else round(time_s, 6)
+
+
+def _foreseen(candidate: Candidate | None) -> Foreseen | None:
+    if candidate is None or not candidate.prompt_tokens:
+        return None
+    terms = candidate.terms
+    return Foreseen(
+        wait_s=round(terms.wait_s, 6),
+        read_s=round(terms.read_s, 6),
+        moved_s=round(terms.moved_s, 6),
+        behind_s=round(terms.behind_s, 6),
+        lost_s=round(terms.lost_s, 6),
+        stall_s=round(terms.stall_s, 6),
+        cached_tokens=round(candidate.hit_tokens),
+        prompt_tokens=round(candidate.prompt_tokens),
+    )

@@ -6,8 +6,7 @@ import itertools
 import msgspec
 
 from router.admit.ticket import Ticket
-from router.balance.affinity import affinity
-from router.balance.policy import Call, Decision, word
+from router.balance.policy import Decision, word
 from router.clock import monotonic_s, wall_s
 from router.errors import (
     CallTooLong,
@@ -24,15 +23,17 @@ from router.errors import (
 from router.fleet.health import Event
 from router.fleet.instance import Instance, InstanceId
 from router.fleet.registry import Pool
+from router.fleet.view import Row
 from router.relay.admission import Grant
 from router.relay.attempt import Answer, Attempt
-from router.relay.exchange import MAX_ATTEMPTS, Exchange, session_of
+from router.relay.exchange import MAX_ATTEMPTS, Exchange
 from router.relay.headers import Header, for_client
+from router.relay.identity import call_of
 from router.relay.notes import Notes
 from router.relay.outgoing import Outgoing
 from router.relay.send import ClientStream
 from router.translate.answer import AnswerStream
-from router.translate.fidelity import Abilities
+from router.translate.fidelity import abilities
 from router.translate.plan import About, Plan, Request
 
 # From this share of the context on a guess is not good enough.
@@ -62,17 +63,36 @@ class ServedCall(Exchange):
                 headers=self._ids(),
                 hold_s=settings.deadlines.hold_s,
             )
-        leaning = affinity(pool.name, session_of(self._link.headers), *request.opening)
+        unfit = self._unfit(request, pool)
+        number = next(_ticket_numbers)
+        call = call_of(
+            request,
+            pool,
+            self._link.headers,
+            number=number,
+            now_s=notes.started_s,
+            unfit=unfit,
+            mirrored=not all(self._corridor.skills.of(row).exact for row in self._rows(pool)),
+        )
         ticket = Ticket(
-            number=next(_ticket_numbers),
-            call=Call(pool=pool.name, affinity=leaning, excluded=self._unfit(request, pool)),
+            number=number,
+            call=call,
             arrived_s=notes.started_s,
             deadline_s=notes.started_s + min(settings.queue_deadline_s, settings.deadlines.call_s),
             size_bytes=request.size_bytes,
         )
         self._corridor.retries.pay_in(pool.name)
-        await self._refuse_if_too_long(request, pool)
-        await self._try_until_served(ticket, request, pool)
+        book, answered = self._corridor.book, False
+        book.arrived(call, notes.started_s)
+        try:
+            await self._refuse_if_too_long(request, pool)
+            await self._try_until_served(ticket, request, pool)
+            answered = True
+        finally:
+            book.left(call, monotonic_s(), answered=answered)
+
+    def _rows(self, pool: Pool) -> list[Row]:
+        return self._corridor.fleet.view.pool_rows(pool.name)
 
     def _unfit(self, request: Request, pool: Pool) -> frozenset[InstanceId]:
         """The instances that cannot do what it asks for.
@@ -173,8 +193,9 @@ class ServedCall(Exchange):
         try:
             notes.granted(monotonic_s(), instance.id, word(grant.decision.verdict))
             self._check_stopped()
+            notes.foresee(grant.decision)
             await self._send_to(instance, request, pool, grant)
-            corridor.admission.served(grant)
+            corridor.admission.served(grant, notes.usage)
         except (CallTooLong, ClientGone, ShuttingDown, UpstreamBroke, UpstreamTimedOut, asyncio.CancelledError):
             # Over for us; the instance may not have noticed yet, and would make the next call wait inside it.
             if self._sent:
@@ -188,8 +209,9 @@ class ServedCall(Exchange):
         corridor, notes = self._corridor, self._notes
         view = corridor.fleet.view
         pool = view.registry.pools.get(pool.name, pool)
-        row = view.rows.get(instance.id)
-        can = corridor.skills.of(row) if row is not None else Abilities()
+        # By process: since the lease was given, a reload may have put another behind its id, or given it another id.
+        row = view.rows.get(corridor.fleet.id_of(instance) or "")
+        can = corridor.skills.of(row) if row is not None else abilities(instance, None)
         plan = request.plan(can, upstream_model=pool.upstream_models.get(instance.id), pass_tools=pool.pass_tools)
         notes.way, notes.dropped = plan.way, request.dropped
         about = About(
@@ -202,8 +224,9 @@ class ServedCall(Exchange):
         attempt = self._attempt_at(instance, grant)
         stream: AnswerStream | None = None
         if self._client is not None:
-            stream = plan.stream(about)
+            stream = answers = plan.stream(about)
             attempt.into(stream, self._client, headers, _comment(headers))
+            attempt.on_committed = lambda: self._on_first_token(instance, grant, answers)
         self._attempt = attempt
         corridor.running.add(attempt)
         head = self._outgoing.head(instance, plan.path, len(plan.body), version=plan.version)
@@ -220,7 +243,7 @@ class ServedCall(Exchange):
     def _attempt_at(self, instance: Instance, grant: Grant) -> Attempt:
         attempt = Attempt(instance, deadlines=self._corridor.settings.deadlines, started_s=self._notes.started_s)
         attempt.on_sent = lambda now_s: self._on_sent(grant, now_s)
-        attempt.on_begun = grant.lease.begin
+        attempt.on_begun = lambda: self._corridor.admission.begun(grant)
         attempt.on_reading = grant.lease.reading
         attempt.on_committed = lambda: self._on_committed(instance)
         return attempt
@@ -241,6 +264,10 @@ class ServedCall(Exchange):
         request_id = self._link.request_id.encode()
         return (b"request-id", request_id), (b"x-request-id", request_id)
 
+    def _on_first_token(self, instance: Instance, grant: Grant, stream: AnswerStream) -> None:
+        self._on_committed(instance)
+        self._corridor.admission.first_token(grant, stream.usage)
+
     def _on_committed(self, instance: Instance) -> None:
         self._corridor.observe(instance, Event.CALL_BEGAN)
         if self._doubtful is not None:  # another can: it was not the request's doing
@@ -260,6 +287,10 @@ class ServedCall(Exchange):
 def _about(instance: Instance, notes: Notes, decision: Decision, *, waited: bool) -> list[Header]:
     """The headers that say who answered and why; the same on plain and streamed answers."""
     verdict = f"{word(decision.verdict)}{' after wait' if waited else ''}; {len(decision.ranking)} candidates"
+    one = decision.placed
+    if one is not None and one.prompt_tokens:  # other policies than ptx foresee nothing
+        warm = f"{one.hit_tokens:.0f}/{one.prompt_tokens:.0f}"
+        verdict = f"{verdict}; warm={warm} total={one.terms.total_s:.3f}s"
     return [
         (b"x-router-instance", instance.id.encode()),
         (b"x-router-queue-ms", b"%d" % (1000 * (notes.queue_s or 0.0))),

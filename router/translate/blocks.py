@@ -6,9 +6,9 @@ ends with its signature. None of that can be broken from outside: whoever writes
 
 import msgspec
 
+from router.translate.render import event
 from router.wire import ids, signature
 from router.wire.reading import read
-from router.wire.sse import make_event
 
 # Of a delta: its type, and the field with the piece.
 _PIECE = {
@@ -18,25 +18,12 @@ _PIECE = {
 }
 _TEXT = {"type": "text", "text": ""}
 _THINKING = {"type": "thinking", "thinking": "", "signature": ""}
-_any_object = msgspec.json.Decoder(dict[str, object])
+_encode = msgspec.json.encode
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class BrokenAnswerError(Exception):
     """What the instance says cannot be made into a legal answer. The message completes "instance x ..."."""
-
-
-def event(name: bytes, fields: object) -> bytes:
-    """Frame an object as an event. Raw values may hold the line breaks of an event with several data lines."""
-    return make_event(name, msgspec.json.encode(fields).replace(b"\n", b" "))
-
-
-def utf8(data: bytes) -> bytes:
-    """Return it as it is if it is UTF-8: the decoder skips over raw values without looking. Else DecodeError."""
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        raise msgspec.DecodeError(f"invalid UTF-8 (byte {error.start})") from None
-    return data
 
 
 class ToolIds:
@@ -81,7 +68,10 @@ class BlockWriter:
 
     @property
     def head(self) -> bytes:
-        """How each delta event of the open block begins, up to the quote before its piece; empty: none goes out."""
+        """How each delta event of the open block begins, up to its piece, a JSON string; empty: none goes out.
+
+        After the piece come `}}` and the blank line.
+        """
         return self._head
 
     @property
@@ -121,7 +111,7 @@ class BlockWriter:
             return b""
         if self._pieces is not None:
             self._pieces.append(piece)
-        return self._head[:-1] + msgspec.json.encode(piece) + b"}}\n\n" if self._head else b""
+        return b"%b%b}}\n\n" % (self._head, _encode(piece)) if self._head else b""
 
     def write_other(self, delta: object) -> bytes:
         """Add a delta of another type to the open block, as it is."""
@@ -138,7 +128,7 @@ class BlockWriter:
         if self.kind != "tool_use" or not self._pieces:
             return True
         try:
-            read(_any_object, "".join(self._pieces).encode())
+            read(_object, "".join(self._pieces).encode())
         except msgspec.DecodeError:
             return False
         return True
@@ -171,7 +161,7 @@ class BlockWriter:
         self.kind = kind
         if kind in _PIECE:
             type_, field = _PIECE[kind]
-            head = f'{{"type":"content_block_delta","index":{self.index},"delta":{{"type":"{type_}","{field}":"'
+            head = f'{{"type":"content_block_delta","index":{self.index},"delta":{{"type":"{type_}","{field}":'
             self._head = b"event: content_block_delta\ndata: " + head.encode()
         fields = {"type": "content_block_start", "index": self.index, "content_block": block}
         return out + event(b"content_block_start", fields)

@@ -3,7 +3,7 @@
 import msgspec
 
 from router.wire import openai
-from router.wire.reading import read
+from router.wire.reading import check_utf8, read
 
 _ABSENT = msgspec.Raw(b"null")
 # An error field that holds one of these is none; some servers send it with every chunk.
@@ -11,9 +11,28 @@ _NO_ERROR = frozenset((b"null", b'""', b"{}", b"[]", b"false"))
 _KEY = b'"model":'
 
 
+class NamedCall(openai.ToolCallPart, frozen=True, gc=False):
+    """A piece of a call, and its `type`: "function", or OpenAI's "custom"."""
+
+    type: str | None = None
+
+
+class NamedDelta(openai.Delta, frozen=True, gc=False):
+    """What a chunk adds, for a client of the same API."""
+
+    tool_calls: tuple[NamedCall, ...] | None = None
+
+
+class NamedChoice(openai.ChunkChoice, frozen=True, gc=False):
+    """One answer's part of a chunk, for a client of the same API."""
+
+    delta: NamedDelta | None = None
+
+
 class NamedChunk(openai.Chunk, frozen=True, gc=False, kw_only=True):
     """A chunk, and what has to be the same in all of them: the name of the model, and the time."""
 
+    choices: tuple[NamedChoice, ...] | None = None
     model: str | None = None
     created: int | float | None = None
     error: msgspec.Raw = _ABSENT
@@ -51,16 +70,6 @@ def read_chunk(data: bytes) -> NamedChunk:
     """
     check_utf8(data)
     return read(_chunk, data)
-
-
-def check_utf8(data: bytes) -> None:
-    """Raise DecodeError where it is not: the decoder does not look inside the strings that it skips."""
-    if data.isascii():
-        return
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        raise msgspec.DecodeError(f"invalid UTF-8 (byte {error.start})") from None
 
 
 def is_token(delta: openai.Delta) -> bool:

@@ -2,7 +2,10 @@
 
 import msgspec
 
-from router.wire.chat import ChatHead
+from router.translate.chat_forced import ForcedChat
+from router.translate.forced import NO_THINKING_TOKENS
+from router.translate.request import response_format
+from router.wire.chat import ChatHead, read_part
 from router.wire.reading import read
 
 # What a client may not ask of a shared server, each with its reason. Dropped and not refused: none of them changes what
@@ -18,10 +21,18 @@ DROPPED: dict[str, str] = {
     "logits_processors": "vLLM: names code to run",
 }
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_TRUE = msgspec.Raw(b"true")
+_TRUE, _NONE = msgspec.Raw(b"true"), msgspec.Raw(b"null")
 
 
-def prepare(body: bytes, head: ChatHead, *, model: str | None, default_max_tokens: int | None) -> bytes:
+def prepare(
+    body: bytes,
+    head: ChatHead,
+    *,
+    model: str | None,
+    default_max_tokens: int | None,
+    forced: ForcedChat | None = None,
+    switch: bool = False,
+) -> bytes:
     """Return the body to send: every value that stays is byte for byte the client's.
 
     `head`: what `decode_chat` made of this body. `model`: the name that the instance knows; None: the client's.
@@ -41,4 +52,21 @@ def prepare(body: bytes, head: ChatHead, *, model: str | None, default_max_token
         asked = read(_object, fields["stream_options"]) if head.stream_options is not None else {}
         kept["stream_options"] = msgspec.Raw(msgspec.json.encode({**asked, "include_usage": _TRUE}))
         changed = True
+    if forced is not None:
+        _force(kept, forced, switch=switch)
+        changed = True
     return msgspec.json.encode(kept) if changed else body
+
+
+def _force(fields: dict[str, msgspec.Raw], forced: ForcedChat, *, switch: bool) -> None:
+    """Ask for a text that is the call, at once: what else the text was to look like does not matter any more."""
+    for name in ("grammar", "json_schema"):
+        fields.pop(name, None)
+    fields["tool_choice"] = msgspec.Raw(b'"none"')
+    fields["response_format"] = msgspec.Raw(response_format(forced.schema))
+    fields["thinking_budget_tokens"] = msgspec.Raw(b"%d" % NO_THINKING_TOKENS)
+    if switch:
+        said = fields.get("chat_template_kwargs", _NONE)
+        own = {} if bytes(said) == b"null" else read_part(_object, said, path="chat_template_kwargs")
+        kwargs = {"enable_thinking": msgspec.Raw(b"false"), **own}
+        fields["chat_template_kwargs"] = msgspec.Raw(msgspec.json.encode(kwargs))

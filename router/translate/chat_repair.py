@@ -1,28 +1,26 @@
 """A chat completion for a client of the OpenAI API, from a server that speaks it: passed on, and made exact.
 
 llama-server names its alias or the path of its model in every chunk, leaves the role out when the first token is a part
-of a character, and ends its body in the middle of an answer when it is stopped. What is not mended here goes through as
-it came, a server's own extra fields too.
+of a character, and ends its body in the middle of an answer when it is stopped; what other servers do in their own way
+is in `chat_mend`. The rest goes through as it came, a server's own extra fields too.
 """
 
 from typing import Literal
 
-import msgspec
-
 from router.errors import RouterError, UpstreamBroke
 from router.translate.answer import Usage
-from router.translate.chat_chunk import NamedChunk, Naming, check_utf8, is_token, read_chunk, role_for
+from router.translate.chat_chunk import NamedChunk, Naming, is_token, read_chunk, role_for
+from router.translate.chat_forced import ForcedChat
+from router.translate.chat_mend import Mender
 from router.translate.counts import Counts
 from router.translate.faults import read_fault, to_error
 from router.translate.mould import Mould, framed, key_of
 from router.translate.stops import GAVE_UP, stop_reason
 from router.wire import openai
 from router.wire.chat import DONE_EVENT
-from router.wire.reading import read
 from router.wire.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLarge, event_data, event_name
 
 _Brings = Literal["nothing", "token", "finish", "late"]
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NO_DELTA = openai.Delta()
 _DATA = b"data: {"
 
@@ -40,6 +38,7 @@ class ChatStream:
         "_held",
         "_held_bytes",
         "_instance_id",
+        "_mender",
         "_mould",
         "_naming",
         "_ours",
@@ -55,8 +54,18 @@ class ChatStream:
         "stop_reason",
     )  # fmt: skip
 
-    def __init__(self, *, model: str, instance_id: str, usage_asked: bool) -> None:
-        """`model`: the name that the client asked for. `usage_asked`: as `ChatHead` says."""
+    def __init__(
+        self,
+        *,
+        model: str,
+        instance_id: str,
+        usage_asked: bool,
+        completion_id: str = "chatcmpl-0",
+        created_s: int = 0,
+        forced: ForcedChat | None = None,
+    ) -> None:
+        """`model`: the name that the client asked for. `usage_asked`: as `ChatHead` says. The rest is `Mender`'s."""
+        self._mender = Mender(completion_id, created_s, forced)
         self._naming = Naming(model)
         self._instance_id = instance_id
         self._usage_asked = usage_asked
@@ -133,20 +142,29 @@ class ChatStream:
             if chunk.usage is not None and self._usage_asked:
                 self._usage_event = _event(self._exact(data, chunk))
             return b""
-        brings = [self._told(choice) for choice in chunk.choices]
+        came = data
+        data = self._mender.mend(came, chunk)
+        if not data:  # a text that is kept until it is a whole call
+            self.events += 1
+            return b""
+        if data is not came:
+            chunk = read_chunk(data)
+        brings = [self._told(choice) for choice in chunk.choices or ()]
+        if self._mender.broken and not self.error:
+            self._broke(self._mender.broken)
         if self.error or "late" in brings:
             return b""
         self.events += "token" in brings
         out = self._exact(data, chunk)
         if self.committed:
             out = _event(out)
-            self._cast(_event(data), out, chunk)
+            self._cast(_event(came), out, chunk)
             return out
         if "token" not in brings and "finish" not in brings:
             self._hold(out)
             return b""
         self.committed = True
-        self._cast(_event(data), _event(out), chunk)
+        self._cast(_event(came), _event(out), chunk)
         return self._opening(out)
 
     def _cast(self, theirs: bytes, ours: bytes, chunk: NamedChunk) -> None:
@@ -209,26 +227,6 @@ class ChatStream:
     def _broke(self, how: str) -> bytes:
         self.error = UpstreamBroke(f"instance {self._instance_id} {how}", instance_id=self._instance_id)
         return b""
-
-
-def repair_completion(body: bytes, *, model: str) -> tuple[bytes, Usage, str]:
-    """Name the model as the client does; returns the answer, its usage, and its stop reason in Messages words.
-
-    Raises:
-        msgspec.DecodeError: it is no completion, or holds no finished answer.
-
-    """
-    check_utf8(body)
-    completion = read(openai.completion_decoder, body)
-    choice = completion.choices[0] if completion.choices else None
-    if choice is None or choice.finish_reason is None:
-        raise msgspec.DecodeError("no finished answer in it")
-    counts = Counts()
-    counts.take(completion)
-    fields = read(_object, body)
-    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
-    tools = bool(choice.message.tool_calls or choice.message.function_call)
-    return msgspec.json.encode(fields), counts.for_record(), stop_reason(choice.finish_reason, tools=tools)[0]
 
 
 def _event(data: bytes) -> bytes:

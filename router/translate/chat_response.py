@@ -5,9 +5,8 @@ from typing import Any
 import msgspec
 
 from router.translate.answer import Usage
-from router.translate.chat_chunk import check_utf8
 from router.wire.message_events import TokenCounts
-from router.wire.reading import read
+from router.wire.reading import check_utf8, read
 
 # Every stop_reason of the Messages API; one that is new is taken for a natural end.
 FINISH_REASONS = {

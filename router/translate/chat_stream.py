@@ -24,7 +24,6 @@ import msgspec
 from router.errors import RouterError, UpstreamBroke
 from router.translate.answer import Usage
 from router.translate.arguments import Arguments
-from router.translate.chat_chunk import check_utf8
 from router.translate.chat_response import BROKEN_OFF, MessageUsage, arguments_of, finish_reason
 from router.translate.faults import read_fault, to_error
 from router.wire.chat import DONE_EVENT
@@ -36,7 +35,7 @@ from router.wire.message_events import (
     message_delta_decoder,
     message_start_decoder,
 )
-from router.wire.reading import read
+from router.wire.reading import check_utf8, read
 from router.wire.sse import EventSplitter, event_data, event_name
 
 State = Literal["WAITING", "SPEAKING", "CLOSING", "OVER"]

@@ -54,18 +54,16 @@ class Tally:
             # llama-server has no word for it, since it writes its cache in passing.
             self._known.setdefault("cache_creation_input_tokens", 0)
 
-    def at_start(self, guess_tokens: int) -> dict[str, object]:
-        """For message_start, where no field may be missing; `guess_tokens`: of the prompt, if it is not known."""
-        rest = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
-        return self._ordered({"input_tokens": guess_tokens, **rest} | self._known)
+    def at_start(self) -> dict[str, object]:
+        """For message_start, where no field may be missing: what is not known yet is 0, as the output is."""
+        return self._ordered(dict.fromkeys(_NAMES, 0) | self._known)
 
-    def at_end(self, *, guess_tokens: int = 0, events: int = 0) -> dict[str, object]:
-        """For the end, cumulative. An unknown prompt is the guess again or, without one, left out: 0 would be believed.
+    def at_end(self, *, events: int = 0) -> dict[str, object]:
+        """For the end, cumulative: SDKs take each count in it for the true one, so an unknown one is left out.
 
         `events`: what is known of the output if nobody has counted it.
         """
-        guess = {"input_tokens": guess_tokens} if guess_tokens else {}
-        return self._ordered(guess | {"output_tokens": events} | self._known)
+        return self._ordered({"output_tokens": events} | self._known)
 
     def silence(self) -> None:
         """Nothing was to be generated; what was, nobody sees."""
@@ -80,8 +78,16 @@ class Tally:
         return {**{name: counts[name] for name in _NAMES if name in counts}, **self._others}
 
 
+def asked_for(sequence: str | None, stop: tuple[str, ...] | None) -> str | None:
+    """Return the stop sequence if it is one of the client's; llama-server names its template's own, too.
+
+    `stop`: the client's; None: the instance is the Messages API itself, which knows no others.
+    """
+    return sequence if stop is None or sequence in stop else None
+
+
 def stop_reason(said: str, sequence: str | None, *, tools: bool, whole: bool) -> tuple[str, str | None]:
-    """Return `stop_reason` and `stop_sequence`.
+    """Return `stop_reason` and `stop_sequence`; `sequence`: one that the client has asked for.
 
     llama-server says "end_turn" for a stop sequence, and "tool_use" for one inside of a call's arguments. `tools`: the
     answer has a tool call; `whole`: the last one's arguments are. A client runs whole calls only at "tool_use". Words

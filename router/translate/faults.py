@@ -33,14 +33,25 @@ class _Envelope(msgspec.Struct, frozen=True):
 _envelope_decoder = msgspec.json.Decoder(_Envelope, strict=False)
 _flat_decoder = msgspec.json.Decoder(Fault, strict=False)
 
+# Where in a schema something is wrong is what its author has to know, and it looks like a path: "JSON schema error at
+# #/properties/x: unrecognized type". llama-server points from the root, so that a keyword is the first step.
+_KEYWORDS = "|".join(
+    [
+        r"\$defs", "additionalProperties", "allOf", "anyOf", "components", "const", "definitions", "enum", "items",
+        "maxItems", "maxLength", "minItems", "minLength", "not", "oneOf", "pattern", "patternProperties",
+        "prefixItems", "properties", "required", "type",
+    ]
+)  # fmt: skip
 # A path of the host, or a URL: both name things behind the router that are nobody's business in front of it. A path
 # begins where a word does, so that "and/or" and "text/event-stream" stay. No part can match in two ways: long texts
 # take no time.
 _PRIVATE = re.compile(
-    r"""(?<![\w.+-])(?:
-        [a-zA-Z][a-zA-Z0-9+.-]{0,20}://[^\s"'<>]+      # a URL
-      | (?:[a-zA-Z]:|~|\.{1,2})?[/\\][^\s"'<>]+        # an absolute path, or one from here, home or a drive
-      | [\w.-]{1,200}\.gguf                            # a model file
+    rf"""(?<![\w.+-])(?:
+        (?P<pointer>\#/(?:{_KEYWORDS})(?![\w$~%@.+-])(?:/[\w$~%@][\w$~%@.+-]*)*)
+        (?P<more>[/\\][^\s"'<>]*)?                      # what is no pointer any more
+      | [a-zA-Z][a-zA-Z0-9+.-]{{0,20}}://[^\s"'<>]+      # a URL
+      | (?:[a-zA-Z]:|~|\.{{1,2}})?[/\\][^\s"'<>]+        # an absolute path, or one from here, home or a drive
+      | [\w.-]{{1,200}}\.gguf                            # a model file
     )""",
     re.VERBOSE,
 )
@@ -64,8 +75,13 @@ def read_fault(body: bytes) -> Fault:
 
 
 def scrub(text: str) -> str:
-    """Take paths and URLs out of a text that an instance wrote, and bound its length."""
-    return _PRIVATE.sub("[...]", text[: 2 * MAX_MESSAGE_CHARS])[:MAX_MESSAGE_CHARS]
+    """Take paths and URLs out of a text that an instance wrote, and bound its length. Pointers into a schema stay."""
+    return _PRIVATE.sub(_kept, text[: 2 * MAX_MESSAGE_CHARS])[:MAX_MESSAGE_CHARS]
+
+
+def _kept(found: re.Match[str]) -> str:
+    pointer = found["pointer"]
+    return "[...]" if pointer is None else f"{pointer}[...]" if found["more"] else pointer
 
 
 # The hosted API's words for a state that passes, where an event in a stream names no status.

@@ -57,6 +57,11 @@ def _first(*values: bool | None) -> bool:
     return next((value for value in values if value is not None), False)
 
 
+TOOLS_HIDDEN = (
+    "tools: the chat template of {model} does not show tools to the model; leave tools out, name another "
+    "model, or have the operator set `tools: pass` for it"
+)
+"""What a client is told whose tools nobody would see; `{model}` is the name that it asked for."""
 _MUST = ("any", "tool")
 Ability = Literal["images", "tools"]
 
@@ -89,10 +94,7 @@ FEATURES: tuple[Feature, ...] = (
         used=lambda call: bool(call.tools),
         native="tools",
         chat="tools",
-        refusal=(
-            "tools: the chat template of {model} does not show tools to the model; leave tools out, name another "
-            "model, or have the operator set `tools: pass` for it"
-        ),
+        refusal=TOOLS_HIDDEN,
         why="llama-server drops them without a word, and the model answers as if there were none",
     ),
     Feature(
@@ -138,9 +140,7 @@ class Native(msgspec.Struct, frozen=True, tag=True):
 
 
 class Translated(msgspec.Struct, frozen=True, tag=True):
-    """To /v1/chat/completions. `because`: what the native route would lose; empty if there is no such route."""
-
-    because: tuple[str, ...] = ()
+    """To /v1/chat/completions: the native route would lose something, or there is none."""
 
 
 class Exact(msgspec.Struct, frozen=True, tag=True):
@@ -173,7 +173,7 @@ def way(call: Canonical, can: Abilities, *, model: str, pass_tools: bool = False
             lost.append(feature.name)
     if can.messages and not lost:
         return Native()
-    return Translated(tuple(lost)) if can.chat else Refused(f"{', '.join(lost)}: not possible with {model}")
+    return Translated() if can.chat else Refused(f"{', '.join(lost)}: not possible with {model}")
 
 
 def _serves(where: bool | Ability, can: Abilities) -> bool:

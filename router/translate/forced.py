@@ -6,6 +6,8 @@ schema is that of any one call, with its name, and the call is told when it is w
 they were, which keeps it equal to the turns before.
 """
 
+from typing import Any
+
 import msgspec
 
 from router.wire.canonical import Canonical
@@ -16,6 +18,11 @@ from router.wire.tools import Tool
 ANY = "*"
 """Stands for the name of the tool where the answer itself says it; no tool may be called so."""
 
+NO_THINKING_TOKENS = 1
+"""The thinking that a forced call may have before it. One token and not none: where the template itself opens the
+thought, llama-server with a budget of 0 loses the start of the mark that ends it, and the thought goes on.
+"""
+
 
 class _Named(msgspec.Struct, frozen=True):
     name: str
@@ -23,6 +30,7 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 _named = msgspec.json.Decoder(_Named)
+_any = msgspec.json.Decoder()
 
 
 def forced_tools(call: Canonical) -> tuple[Tool, ...]:
@@ -44,13 +52,19 @@ def forced_schema(tools: tuple[Tool, ...]) -> bytes:
     """Return the JSON schema of the answer's text."""
     if len(tools) == 1:
         return tools[0].input_schema
-    return b'{"anyOf":[%b]}' % b",".join(
-        [
+    calls, shared = [], []
+    for number, tool in enumerate(tools):
+        schema = tool.input_schema
+        if b'"$ref"' in schema:  # it points at its own root, which is not that of the whole
+            place = f"#/$defs/tool{number}"
+            shared.append(b'"tool%d":%b' % (number, _moved(schema, place)))
+            schema = b'{"$ref":"%b"}' % place.encode()
+        calls.append(
             b'{"type":"object","properties":{"name":{"const":%b},"arguments":%b},"required":["name","arguments"],'
-            b'"additionalProperties":false}' % (msgspec.json.encode(tool.name), tool.input_schema)
-            for tool in tools
-        ]
-    )
+            b'"additionalProperties":false}' % (msgspec.json.encode(tool.name), schema)
+        )
+    defs = b',"$defs":{%b}' % b",".join(shared) if shared else b""
+    return b'{"anyOf":[%b]%b}' % (b",".join(calls), defs)
 
 
 def as_call(delta: Delta, name: str) -> Delta:
@@ -69,3 +83,20 @@ def chosen_call(text: str) -> Delta | None:
         return None
     part = ToolCallPart(index=0, function=FunctionPart(name=call.name, arguments=bytes(call.arguments).decode()))
     return Delta(tool_calls=(part,))
+
+
+def _moved(schema: bytes, place: str) -> bytes:
+    """The same schema where its root is no longer the document's but at `place`, a JSON pointer (RFC 6901)."""
+
+    def moved(it: Any) -> Any:
+        if isinstance(it, list):
+            return [moved(one) for one in it]
+        if not isinstance(it, dict):
+            return it
+        return {name: _pointed(value, place) if name == "$ref" else moved(value) for name, value in it.items()}
+
+    return msgspec.json.encode(moved(read(_any, schema)))
+
+
+def _pointed(target: Any, place: str) -> Any:
+    return place + target[1:] if isinstance(target, str) and target.startswith("#") else target

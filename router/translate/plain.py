@@ -4,10 +4,12 @@ import msgspec
 
 from router.translate import render
 from router.translate.answer import Usage
-from router.translate.blocks import BrokenAnswerError, ToolIds, utf8
-from router.translate.ending import Tally, stop_reason
+from router.translate.blocks import BrokenAnswerError, ToolIds
+from router.translate.echo import text_after, thinking_after
+from router.translate.ending import Tally, asked_for, stop_reason
 from router.wire import signature
-from router.wire.reading import read
+from router.wire.message_events import Block, block_decoder
+from router.wire.reading import check_utf8, read
 
 _Fields = dict[str, msgspec.Raw]
 
@@ -19,20 +21,9 @@ class _Message(msgspec.Struct, frozen=True):
     stop_sequence: str | None = None
 
 
-class _Block(msgspec.Struct, frozen=True):
-    type: str
-    id: str | None = None
-    name: str | None = None
-    text: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    input: msgspec.Raw = msgspec.Raw(b"null")
-
-
 _object = msgspec.json.Decoder(_Fields)
 _input = msgspec.json.Decoder(_Fields | None)
 _message = msgspec.json.Decoder(_Message)
-_block = msgspec.json.Decoder(_Block)
 
 
 def repair_message(
@@ -41,19 +32,22 @@ def repair_message(
     model: str,
     message_id: str,
     prefill: str | None = None,
+    thought: str = "",
     omit_thinking: bool = False,
     silent: bool = False,
     keep_ids: bool = False,
+    stop: tuple[str, ...] | None = None,
 ) -> tuple[bytes, Usage, str]:
-    """Return the message, what it used and why it stopped. `prefill`: what the client began for the assistant.
+    """Return the message, what it used and why it stopped.
 
-    llama-server repeats that before its own words; the hosted API does not. For the other parameters see NativeStream.
+    `prefill`, `thought`: the text and the thinking that the client began for the assistant (see `translate.echo`). For
+    the other parameters see NativeStream.
 
     Raises:
         msgspec.DecodeError: it is not a message, or says something that no message can.
 
     """
-    message = read(_message, utf8(body))
+    message = read(_message, check_utf8(body))
     tally = Tally()
     tally.add(message.usage)
     content: list[object] = []
@@ -62,13 +56,12 @@ def repair_message(
         reason, sequence = "max_tokens", None
     else:
         ids = ToolIds(message_id, keep=keep_ids)
-        content, calls = _blocks(message.content, ids, prefill or "", omit_thinking=omit_thinking)
+        content, calls = _blocks(message.content, ids, (prefill or "", thought), omit_thinking=omit_thinking)
+        sequence = asked_for(message.stop_sequence, stop)
         # Arguments that were cut come as an empty object; without a stop sequence that is a call that needs none.
-        whole = message.stop_sequence is None or not calls or calls[-1]["input"] != {}
+        whole = sequence is None or not calls or calls[-1]["input"] != {}
         try:
-            reason, sequence = stop_reason(
-                message.stop_reason or "", message.stop_sequence, tools=bool(calls), whole=whole
-            )
+            reason, sequence = stop_reason(message.stop_reason or "", sequence, tools=bool(calls), whole=whole)
         except BrokenAnswerError as error:
             raise msgspec.ValidationError(str(error)) from None
     ours = render.message(
@@ -80,9 +73,9 @@ def repair_message(
 
 
 def _blocks(
-    raw_blocks: tuple[msgspec.Raw, ...], ids: ToolIds, echo: str, *, omit_thinking: bool
+    raw_blocks: tuple[msgspec.Raw, ...], ids: ToolIds, begun: tuple[str, str], *, omit_thinking: bool
 ) -> tuple[list[object], list[dict[str, object]]]:
-    """Return the blocks of the client's message, and the tool calls among them.
+    """Return the blocks of the client's message, and the tool calls among them. `begun`: prefill and thought.
 
     Thinking comes first, unless a signature says that its place is meant. Blocks without content are left out: the
     hosted API would refuse them when they come back. Unknown kinds stay as they are.
@@ -90,18 +83,21 @@ def _blocks(
     thinking: list[object] = []
     others: list[object] = []
     calls: list[dict[str, object]] = []
+    prefill, thought = begun
     for raw in raw_blocks:
-        block = read(_block, raw)
+        block = read(block_decoder, raw)
         match block.type:
             case "text":
-                text = (block.text or "").removeprefix(echo)
-                echo = ""
+                text = text_after(block.text or "", prefill)
+                prefill = ""
                 if text:
                     fields = read(_object, raw)
                     others.append({**fields, "text": text})
             case "thinking":
-                if block.thinking or block.signature:
-                    (others if block.signature else thinking).append(_thinking(block, omit=omit_thinking))
+                said = thinking_after(block.thinking or "", thought)
+                thought = ""
+                if said or block.signature:
+                    (others if block.signature else thinking).append(_thinking(said, block, omit=omit_thinking))
             case "tool_use":
                 calls.append(_call(block, ids))
                 others.append(calls[-1])
@@ -110,13 +106,12 @@ def _blocks(
     return thinking + others, calls
 
 
-def _thinking(block: _Block, *, omit: bool) -> dict[str, str]:
-    text = block.thinking or ""
+def _thinking(text: str, block: Block, *, omit: bool) -> dict[str, str]:
     sealed = block.signature or (signature.seal(text) if omit else "")
     return {"type": "thinking", "thinking": "" if omit else text, "signature": sealed}
 
 
-def _call(block: _Block, ids: ToolIds) -> dict[str, object]:
+def _call(block: Block, ids: ToolIds) -> dict[str, object]:
     if not block.name:
         raise msgspec.ValidationError("a tool call without a name")
     arguments = block.input if read(_input, block.input) else {}

@@ -1,13 +1,14 @@
-"""Writes a Messages stream, in the hosted API's order of events and fields."""
+"""The message, and the events around its blocks, with the hosted API's order of fields."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
 from router.wire.sse import make_event
 
-_encode = msgspec.json.encode
-_MESSAGE_STOP = make_event(b"message_stop", b'{"type":"message_stop"}')
+MESSAGE_STOP = make_event(b"message_stop", b'{"type":"message_stop"}')
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 def message(
@@ -32,63 +33,18 @@ def message(
     }
 
 
-class Writer:
-    """Collects events until they are taken; one block is open at a time. Whoever calls keeps the order."""
+def event(name: bytes, fields: object) -> bytes:
+    """Frame an object as an event. Raw values may hold the line breaks of an event with several data lines."""
+    return make_event(name, msgspec.json.encode(fields).replace(b"\n", b" "))
 
-    __slots__ = ("_head", "_index", "_out", "started")
 
-    def __init__(self) -> None:
-        self._out: list[bytes] = []
-        self._index = -1  # of the last block that was opened
-        self._head = b""  # an event of the open block, up to where its text begins
-        self.started = False
+def message_start(message: Mapping[str, object]) -> bytes:
+    """The first event."""
+    return event(b"message_start", {"type": "message_start", "message": message})
 
-    def __repr__(self) -> str:
-        return f"Writer(block {self._index}, {len(self._out)} events wait)"
 
-    @property
-    def head(self) -> bytes:
-        """A delta of the open block, up to where its text begins; `}}` and the blank line end it."""
-        return self._head
-
-    def take(self) -> bytes:
-        """Return what was written since the last time."""
-        out = b"".join(self._out)
-        self._out.clear()
-        return out
-
-    def start(self, message: Mapping[str, object]) -> None:
-        """message_start."""
-        self._event("message_start", {"message": message})
-        self.started = True
-
-    def open(self, block: Mapping[str, object], delta: str, field: str) -> None:
-        """Open the next block. `delta`, `field`: the type of its deltas and the field that `add` fills."""
-        self._index += 1
-        self._event("content_block_start", {"index": self._index, "content_block": block})
-        head = f'{{"type":"content_block_delta","index":{self._index},"delta":{{"type":"{delta}","{field}":'
-        self._head = b"event: content_block_delta\ndata: " + head.encode()
-
-    def add(self, text: str) -> None:
-        """One delta."""
-        self._out.append(b"%b%b}}\n\n" % (self._head, _encode(text)))
-
-    def sign(self, signature: str) -> None:
-        """The last delta of a thinking block."""
-        self._event(
-            "content_block_delta",
-            {"index": self._index, "delta": {"type": "signature_delta", "signature": signature}},
-        )
-
-    def close(self) -> None:
-        """Close the open block."""
-        self._event("content_block_stop", {"index": self._index})
-
-    def end(self, stop_reason: str, stop_sequence: str | None, usage: Mapping[str, object]) -> None:
-        """message_delta and message_stop."""
-        delta = {"stop_reason": stop_reason, "stop_sequence": stop_sequence}
-        self._event("message_delta", {"delta": delta, "usage": usage})
-        self._out.append(_MESSAGE_STOP)
-
-    def _event(self, name: str, fields: dict[str, object]) -> None:
-        self._out.append(make_event(name.encode(), _encode({"type": name, **fields})))
+def message_delta(
+    delta: Mapping[str, object], usage: Mapping[str, object], rest: Mapping[str, object] = _NOTHING
+) -> bytes:
+    """The last event but one. `delta`: why it ends; `rest`: what an instance says besides."""
+    return event(b"message_delta", {"type": "message_delta", "delta": delta, "usage": usage, **rest})

@@ -12,12 +12,12 @@ import msgspec
 from router.errors import RouterError, UpstreamBroke
 from router.translate import render
 from router.translate.answer import Usage
-from router.translate.blocks import BlockWriter, BrokenAnswerError, event, utf8
-from router.translate.ending import Tally, stop_reason
+from router.translate.blocks import BlockWriter, BrokenAnswerError
+from router.translate.ending import Tally, asked_for, stop_reason
 from router.translate.faults import read_fault, to_error
 from router.translate.plain import repair_message
 from router.translate.untangle import Untangler
-from router.wire.reading import read
+from router.wire.reading import check_utf8, read
 from router.wire.sse import EventSplitter, EventTooLarge, event_data, event_name
 
 __all__ = ["NativeStream", "repair_message"]
@@ -40,7 +40,6 @@ _name = msgspec.json.Decoder(_Name)
 _string = msgspec.json.Decoder(str).decode
 _EMPTY = msgspec.Raw(b"{}")
 _NULL = msgspec.Raw(b"null")
-_MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _TAIL = b'"}}\n\n'
 _FRAMED_TAIL = _TAIL + b"\r\n"
 _is_word = re.compile(rb"[A-Za-z0-9_.-]+").fullmatch
@@ -53,8 +52,8 @@ class NativeStream:
     """
 
     __slots__ = (
-        "_common", "_ending_told", "_guess_tokens", "_instance_id", "_message_id", "_model", "_passed", "_pieces",
-        "_silent", "_skip", "_splitter", "_tally", "_untangler", "_writer",
+        "_common", "_ending_told", "_instance_id", "_message_id", "_model", "_passed", "_pieces", "_silent", "_skip",
+        "_splitter", "_stop", "_tally", "_untangler", "_writer",
         "committed", "ended", "error", "stop_reason",
     )  # fmt: skip
 
@@ -64,22 +63,22 @@ class NativeStream:
         model: str,
         instance_id: str,
         message_id: str,
-        guess_tokens: int = 0,
         omit_thinking: bool = False,
         silent: bool = False,
         keep_ids: bool = False,
+        stop: tuple[str, ...] | None = None,
     ) -> None:
         """`model`: the name that the client asked for. `message_id`: the one that it gets.
 
-        `guess_tokens`: of the prompt, for an instance that does not say it; 0: no idea. `omit_thinking`: thinking goes
-        out sealed in its signature. `silent`: the client asked for no tokens at all, only that the prompt be read.
-        `keep_ids`: the instance's ids of tool calls are the Messages API's own.
+        `omit_thinking`: thinking goes out sealed in its signature. `silent`: the client asked for no tokens at all,
+        only that the prompt be read. `keep_ids`: the instance's ids of tool calls are the Messages API's own. `stop`:
+        the client's stop sequences, the only ones that it is told of; None: the instance knows no others.
         """
         self._model = model
         self._message_id = message_id
         self._instance_id = instance_id
-        self._guess_tokens = guess_tokens
         self._silent = silent
+        self._stop = stop
         self._splitter = EventSplitter()
         self._writer = BlockWriter(message_id, omit_thinking=omit_thinking, keep_ids=keep_ids)
         self._untangler = Untangler(self._writer)
@@ -105,7 +104,7 @@ class NativeStream:
 
     @property
     def usage(self) -> Usage:
-        """As far as the instance has told it; guesses are for the client alone."""
+        """As far as the instance has told it."""
         return self._tally.for_record()
 
     def through(self, frame: bytes, start: int) -> bytes | None:
@@ -185,11 +184,12 @@ class NativeStream:
     def _told(self, name: bytes, data: bytes) -> bytes:
         match name:
             case b"message_start":
-                return b"" if self.committed else self._start(utf8(data))
+                return b"" if self.committed else self._start(check_utf8(data))
             case b"content_block_start" | b"content_block_delta" | b"message_delta":
                 # llama-server sends no message_start when its first token is a part of a character (an emoji, say).
+                # Only that would have counted the prompt: its message_delta counts the output alone.
                 opening = b"" if self.committed else self._opening({})
-                out = self._end(utf8(data)) if name == b"message_delta" else self._block(name, utf8(data))
+                out = self._end(check_utf8(data)) if name == b"message_delta" else self._block(name, check_utf8(data))
                 self.committed = True
                 return opening + out
             case b"content_block_stop":
@@ -198,7 +198,7 @@ class NativeStream:
                 if not self._ending_told:
                     raise BrokenAnswerError("ended the stream without saying why")
                 self.ended = True
-                return _MESSAGE_STOP
+                return render.MESSAGE_STOP
             case b"error":
                 self.error = to_error(200, read_fault(data), instance_id=self._instance_id)
                 return b""
@@ -215,10 +215,10 @@ class NativeStream:
 
     def _opening(self, message: _Fields) -> bytes:
         """Make message_start; of the instance's only what this router does not know is kept."""
-        usage = self._tally.at_start(self._guess_tokens)
+        usage = self._tally.at_start()
         ours = render.message(model=self._model, message_id=self._message_id, usage=usage)
         rest = {name: value for name, value in message.items() if name not in ours}
-        return event(b"message_start", {"type": "message_start", "message": {**ours, **rest}})
+        return render.message_start({**ours, **rest})
 
     def _block(self, name: bytes, data: bytes) -> bytes:
         if self._silent:
@@ -234,31 +234,39 @@ class NativeStream:
         delta = fields.get("delta", _EMPTY)
         said, writer = read(_ending, delta), self._writer
         self._tally.add(fields.get("usage", _NULL))
+        if said.stop_reason is None:
+            return b""  # the Messages API may send several, and only the last has to say why
         if self._silent:
             self._tally.silence()
             reason, sequence = "max_tokens", None
         else:
             reason, sequence = stop_reason(
-                said.stop_reason or "", said.stop_sequence, tools=writer.tools > 0, whole=writer.whole
+                said.stop_reason, asked_for(said.stop_sequence, self._stop), tools=writer.tools > 0, whole=writer.whole
             )
-        usage = self._tally.at_end(guess_tokens=self._guess_tokens, events=self.events)
+        usage = self._tally.at_end(events=self.events)
         told = read(_object, delta)
         ending = {**told, "stop_reason": reason, "stop_sequence": sequence}
         rest = {name: value for name, value in fields.items() if name not in {"type", "delta", "usage"}}
-        out = event(b"message_delta", {"type": "message_delta", "delta": ending, "usage": usage, **rest})
+        out = render.message_delta(ending, usage, rest)
         self.stop_reason = reason
         self._ending_told = True
         return writer.close(cut=True) + out
 
     def _unknown(self, name: bytes, data: bytes) -> bytes:
-        """Pass an event of a kind that came later than this router, if a client can read it at all."""
+        """Pass an event of a kind that came later than this router, if a client can read it at all.
+
+        One whose data is of another kind is damaged: clients drop it, and with it what it says.
+        """
         if not self.committed or not _is_word(name):
             return b""
         try:
-            fields = read(_object, utf8(data))
-            return event(name, fields)
+            fields = read(_object, check_utf8(data))
+            type_ = _string(fields["type"]) if "type" in fields else name.decode()
         except msgspec.DecodeError:
             return b""
+        if type_ != name.decode():
+            raise BrokenAnswerError("sent an event under two names")
+        return render.event(name, fields)
 
     def _fail(self, what: str) -> bytes:
         self.error = UpstreamBroke(f"instance {self._instance_id} {what}", instance_id=self._instance_id)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import msgspec
 
 from router.translate.chat_parts import chat_messages, chat_tools
-from router.translate.forced import forced_schema, forced_tools
+from router.translate.forced import NO_THINKING_TOKENS, forced_schema, forced_tools
 from router.translate.native_parts import native_messages, native_tools
 from router.wire.canonical import Canonical
 from router.wire.params import Thinking, ToolChoice
@@ -55,12 +55,11 @@ def chat_body(c: Canonical, *, model: str | None, llama: bool, extra: Mapping[st
     Whether and how hard to think goes by each server's own levers: they come in `extra`.
     """
     fields = _common(c, model)
-    schema = c.schema
+    forced = forced_tools(c) if llama else ()
+    schema = forced_schema(forced) if forced else c.schema
     if c.tool_choice and c.tools:  # vLLM refuses a choice where there is none
-        forced = forced_tools(c) if llama else ()
         if forced:
             fields["tool_choice"] = b'"none"'
-            schema = forced_schema(forced)
         else:
             fields["tool_choice"] = _CHAT_CHOICES.get(c.tool_choice.kind) or _named(c.tool_choice.name)
         if not c.tool_choice.parallel:
@@ -70,9 +69,10 @@ def chat_body(c: Canonical, *, model: str | None, llama: bool, extra: Mapping[st
         if llama:
             fields["verbose"] = b"true"  # else it does not say which of them was met
     if schema is not None:
-        fields["response_format"] = _response_format(schema)
-    if llama and c.thinking and c.thinking.budget_tokens is not None:
-        fields["thinking_budget_tokens"] = b"%d" % c.thinking.budget_tokens
+        fields["response_format"] = response_format(schema)
+    budget = NO_THINKING_TOKENS if forced else c.thinking.budget_tokens if c.thinking else None
+    if llama and budget is not None:
+        fields["thinking_budget_tokens"] = b"%d" % budget
     if c.prefill is not None and not llama:  # vLLM and its like begin a new turn otherwise; llama-server goes on
         fields |= {"continue_final_message": b"true", "add_generation_prompt": b"false"}
     if c.stream:
@@ -89,6 +89,11 @@ def chat_body(c: Canonical, *, model: str | None, llama: bool, extra: Mapping[st
         out.append(b"]")
     out.append(b"}")
     return b"".join(out)
+
+
+def response_format(schema: bytes) -> bytes:
+    """Say, in chat completions' words, that the answer has to keep to this JSON schema."""
+    return b'{"type":"json_schema","json_schema":{"name":"output","schema":%b,"strict":true}}' % schema
 
 
 def _common(c: Canonical, model: str | None) -> dict[str, bytes]:
@@ -133,7 +138,3 @@ def _native_thinking(thinking: Thinking) -> bytes:
 
 def _named(tool: str) -> bytes:
     return _encode({"type": "function", "function": {"name": tool}})
-
-
-def _response_format(schema: bytes) -> bytes:
-    return b'{"type":"json_schema","json_schema":{"name":"output","schema":%b,"strict":true}}' % schema

@@ -1,4 +1,4 @@
-"""Why an answer ended: from a chat completion's `finish_reason` to the Messages API's `stop_reason`."""
+"""Why an answer ended: a chat completion's `finish_reason` made legal, and as the Messages API's `stop_reason`."""
 
 STOP_REASONS = {
     "stop": "end_turn",
@@ -9,6 +9,18 @@ STOP_REASONS = {
 }
 GAVE_UP = frozenset({"error", "abort", "aborted", "cancelled"})
 """Words of vLLM, sglang and OpenRouter for an answer that was not brought to its end."""
+
+# What others call the same: Anthropic, Mistral, Hugging Face.
+_NEAREST = {"max_tokens": "length", "model_length": "length", "tool_use": "tool_calls", "tool_call": "tool_calls"}
+
+
+def finish_word(finish: str, *, calls: bool) -> str:
+    """Return the `finish_reason` of OpenAI's that comes nearest to a server's; `calls`: the answer has some.
+
+    A word that nobody knows is a natural end. "tool_calls" without a call would send the client looking for one.
+    """
+    word = finish if finish in STOP_REASONS else _NEAREST.get(finish, "tool_calls" if calls else "stop")
+    return "stop" if word == "tool_calls" and not calls else word
 
 
 def stop_reason(

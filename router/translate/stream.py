@@ -11,16 +11,17 @@ import msgspec
 from router.errors import RouterError, UpstreamBroke
 from router.translate import render
 from router.translate.answer import Usage
+from router.translate.blocks import BlockWriter
 from router.translate.calls import Call, Calls
 from router.translate.counts import Counts
 from router.translate.faults import read_fault, to_error
 from router.translate.forced import ANY, as_call, chosen_call
 from router.translate.mould import Mould, framed, key_of
 from router.translate.order import TABLE, Do, Kind, State
+from router.translate.response import unsaid
 from router.translate.stops import GAVE_UP, stop_reason
 from router.wire.openai import Chunk, ChunkChoice, Delta, Verbose, chunk_decoder, stop_word
 from router.wire.reading import read
-from router.wire.signature import seal
 from router.wire.sse import EventSplitter, event_data, event_name
 
 _NO_ERROR = frozenset({b"null", b"false", b'""', b"{}"})
@@ -49,6 +50,7 @@ class ChatToMessages:
         "_mould",
         "_omit_thinking",
         "_only",
+        "_out",
         "_refused",
         "_silent",
         "_single",
@@ -56,10 +58,10 @@ class ChatToMessages:
         "_state",
         "_stop",
         "_stop_sequence",
-        "_thought",
         "_verbose",
         "_waiting",
         "_writer",
+        "committed",
         "error",
         "events",
         "stop_reason",
@@ -93,29 +95,25 @@ class ChatToMessages:
         self._cast_in: State | None = None  # the state in which what fits the mould goes the short way
         self._key = b""
         self._splitter = EventSplitter()
-        self._writer = render.Writer()
+        self._out: list[bytes] = []  # what waits for the end of `feed`
+        self._writer = BlockWriter(message_id, omit_thinking=omit_thinking, keep_ids=True)
         self._state = State.EMPTY
         self._calls = Calls(message_id)
         self._call: Call | None = None  # the last one whose block was opened
         self._only: Call | None = None  # the first, if no other is to follow
         self._waiting: list[Call] = []
-        self._thought: list[str] = []  # of the open thinking block, if it is omitted
         self._counts = Counts()
         self._verbose: Verbose | None = None
         self._refused = False
         self._finish_reason = ""
         self._stop_sequence: str | None = None
+        self.committed = False
         self.error: RouterError | None = None
         self.events = 0
         self.stop_reason = ""
 
     def __repr__(self) -> str:
         return f"ChatToMessages({self._instance_id}, {self._state.name}, {self.events} events)"
-
-    @property
-    def committed(self) -> bool:
-        """message_start was given out."""
-        return self._writer.started
 
     @property
     def ended(self) -> bool:
@@ -154,13 +152,18 @@ class ChatToMessages:
                 self._read_odd(event)
             if self._over():
                 break
-        return self._writer.take()
+        return self._take()
 
     def finish(self) -> bytes:
         """End the answer if only usage or `[DONE]` was missing; it is broken otherwise. A half event is dropped."""
         if self.error is None:
             self._last(Kind.END)
-        return self._writer.take()
+        return self._take()
+
+    def _take(self) -> bytes:
+        out = b"".join(self._out)
+        self._out.clear()
+        return out
 
     def _over(self) -> bool:
         return self.error is not None or self._state is State.ENDED
@@ -226,7 +229,8 @@ class ChatToMessages:
 
     def _as_forced(self, delta: Delta) -> Delta:
         if self._forced != ANY:
-            return as_call(delta, self._forced)
+            # The name comes once: with a piece after a whole object it would begin another call.
+            return as_call(delta, self._forced if self._only is None else "")
         if delta.content:
             self._choosing.append(delta.content)
             self.events += 1
@@ -255,10 +259,7 @@ class ChatToMessages:
             if do is Do.OPEN:
                 self._open(kind)
             if self.error is None:
-                if kind is Kind.REASONING and self._omit_thinking:
-                    self._thought.append(text)
-                else:
-                    self._writer.add(text)
+                self._out.append(self._writer.write(text))
         return True
 
     def _say_calls(self, delta: Delta) -> bool:
@@ -294,7 +295,7 @@ class ChatToMessages:
         if arguments.broken:
             self._break("sent tool arguments that are no JSON object")
         elif arguments.begun:
-            self._writer.add(held + added)
+            self._out.append(self._writer.write(held + added))
             self._open_waiting()
 
     def _open_waiting(self) -> None:
@@ -320,9 +321,13 @@ class ChatToMessages:
             return
         self._start()
         word = stop_word(choice, self._verbose)
-        self._settle(cut=why == "length" or word in self._stop)
+        cut = why == "length" or word in self._stop
+        if cut and self._forced not in {"", ANY} and self._only is None:
+            self._say_calls(unsaid(self._forced))
+        self._settle(cut=cut)
         if self.error is None:
-            tools = self._call is not None and self._call.arguments.is_object()
+            arguments = self._call.arguments if self._call is not None else None
+            tools = arguments is not None and arguments.is_object() and (arguments.begun or not cut)
             reason, word = stop_reason(why, tools=tools, refused=self._refused, word=word, stop=self._stop)
             self.stop_reason, self._stop_sequence = ("max_tokens", None) if self._silent else (reason, word)
             self._finish_reason = why
@@ -333,26 +338,29 @@ class ChatToMessages:
         if do is Do.FAIL:
             self._break("ended its answer before it was whole")
         elif do is Do.SAY_END:
+            ending = {"stop_reason": self.stop_reason, "stop_sequence": self._stop_sequence}
             usage = self._counts.at_end(self.events, self._silent)
-            self._writer.end(self.stop_reason, self._stop_sequence, usage)
+            self._out += (render.message_delta(ending, usage), render.MESSAGE_STOP)
             self._state = State.ENDED
 
     # ---------------------------------------------------------------- blocks
 
     def _start(self) -> None:
-        if not self._writer.started:
+        if not self.committed:
             usage = self._counts.at_start(self._guess_tokens)
-            self._writer.start(render.message(model=self._model, message_id=self._message_id, usage=usage))
+            message = render.message(model=self._model, message_id=self._message_id, usage=usage)
+            self._out.append(render.message_start(message))
+            self.committed = True
 
     def _open(self, kind: Kind) -> None:
         self._settle()
         if self.error is None:
             self._start()
             if kind is Kind.REASONING:
-                self._writer.open({"type": "thinking", "thinking": "", "signature": ""}, "thinking_delta", "thinking")
+                self._out.append(self._writer.open_thinking())
                 self._state = State.THINKING
             else:
-                self._writer.open({"type": "text", "text": ""}, "text_delta", "text")
+                self._out.append(self._writer.open_text())
                 self._state = State.TEXT
 
     def _open_call(self, call: Call) -> None:
@@ -360,10 +368,9 @@ class ChatToMessages:
             self._break("sent tool arguments that are no JSON object")
             return
         self._start()
-        block = {"type": "tool_use", "id": self._calls.client_id(call), "name": call.name, "input": {}}
-        self._writer.open(block, "input_json_delta", "partial_json")
+        self._out.append(self._writer.open_tool(self._calls.client_id(call), call.name))
         if call.arguments.begun:
-            self._writer.add(call.arguments.text)
+            self._out.append(self._writer.write(call.arguments.text))
         self._state = State.TOOL
         self._call = call
         call.begun = True
@@ -375,13 +382,9 @@ class ChatToMessages:
             if not arguments.is_object() and (arguments.done or not cut):
                 self._break("sent tool arguments that are no JSON object")
                 return
-        elif self._state is State.THINKING:
-            self._writer.sign(seal("".join(self._thought)))
-            self._thought.clear()
-        elif self._state is not State.TEXT:
-            return
-        self._writer.close()
-        self._state = State.EMPTY
+        if self._writer.kind:
+            self._out.append(self._writer.close(cut=cut))
+            self._state = State.EMPTY
 
     def _settle(self, *, cut: bool = False) -> None:
         """Close everything: the open block, and the calls that wait, one after the other."""

@@ -9,17 +9,8 @@ placed by index, and only into the call that is open: a wrong place would corrup
 import msgspec
 
 from router.translate.blocks import BlockWriter, BrokenAnswerError
+from router.wire.message_events import Block, block_decoder
 from router.wire.reading import read
-
-
-class _Opened(msgspec.Struct, frozen=True):
-    type: str
-    id: str | None = None
-    name: str | None = None
-    text: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    input: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class _Start(msgspec.Struct, frozen=True):
@@ -45,11 +36,10 @@ class _Stop(msgspec.Struct, frozen=True):
 
 
 _start = msgspec.json.Decoder(_Start)
-_opened = msgspec.json.Decoder(_Opened)
 _delta = msgspec.json.Decoder(_Delta)
 _piece = msgspec.json.Decoder(_Piece)
 _stop = msgspec.json.Decoder(_Stop)
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_input = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
 
 class Untangler:
@@ -75,13 +65,13 @@ class Untangler:
     @property
     def common(self) -> bytes:
         """How an event begins that may go out as it is, up to the quote before its piece; empty: none may."""
-        same = self._upstream_index == self._writer.index and self._awaited is None
-        return self._writer.head if same else b""
+        head = self._writer.head
+        return head + b'"' if head and self._upstream_index == self._writer.index and self._awaited is None else b""
 
     def start(self, data: bytes) -> bytes:
         """Take a content_block_start. Text and thinking open with their first piece."""
         started = read(_start, data)
-        block = read(_opened, started.content_block)
+        block = read(block_decoder, started.content_block)
         match block.type:
             case "text" | "thinking":
                 if (self._writer.kind, self._upstream_index) != (block.type, started.index):
@@ -91,6 +81,8 @@ class Untangler:
                 return out + (self._sign(started.index, block.signature) if block.signature else b"")
             case "tool_use":
                 return self._start_call(started.index, block)
+            case "":
+                raise BrokenAnswerError("opened a block without a type")
             case other:
                 self._awaited = None
                 out = self._writer.open_other(other, started.content_block)
@@ -159,12 +151,11 @@ class Untangler:
         self._writer.sign(signature)
         return out
 
-    def _start_call(self, index: int, block: _Opened) -> bytes:
+    def _start_call(self, index: int, block: Block) -> bytes:
         call = (index, block.id or "", block.name or "")
         if call in self._calls:
             return b""  # the last batch forgets what has been started
-        arguments = bytes(block.input)
-        piece = "" if not read(_object, arguments) else arguments.decode()
+        piece = bytes(block.input).decode() if read(_input, block.input) else ""
         out = self._writer.open_tool(block.id, block.name or "")
         self._calls.add(call)
         self._upstream_index = index

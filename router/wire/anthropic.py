@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from router.errors import RequestInvalid
-from router.wire.reading import read
+from router.wire.reading import bad_utf8_at, read
 
 Role = Literal["user", "assistant", "system"]
 
@@ -83,8 +83,8 @@ _decoder = msgspec.json.Decoder(MessagesHead)
 _STRING, _ARRAY, _OBJECT = b'"', b"[", b"{"
 
 
-def decode_messages(body: bytes) -> MessagesHead:
-    """Read a request body.
+def decode_messages(body: bytes, decoder: msgspec.json.Decoder[Any] = _decoder) -> MessagesHead:
+    """Read a request body; `decoder` may be of a kind of MessagesHead that is stricter, or has more fields.
 
     Raises:
         RequestInvalid: with a message that names the field as the hosted API does (`messages.0.role: ...`).
@@ -92,9 +92,11 @@ def decode_messages(body: bytes) -> MessagesHead:
     """
     if not body:
         raise RequestInvalid("the request has no body; send a JSON object with model, max_tokens and messages")
-    _check_utf8(body)
+    at = bad_utf8_at(body)
+    if at is not None:
+        raise RequestInvalid(f"the body is not valid UTF-8 at byte {at}; encode the JSON as UTF-8")
     try:
-        head = read(_decoder, body)
+        head: MessagesHead = read(decoder, body)
     except msgspec.ValidationError as error:
         raise RequestInvalid(explain(error)) from None
     except msgspec.DecodeError as error:
@@ -107,16 +109,6 @@ def decode_messages(body: bytes) -> MessagesHead:
     if first not in (_STRING, _ARRAY, b"n"):
         raise RequestInvalid(f"system: must be a string or an array of text blocks, not {_kind(first)}")
     return head
-
-
-def _check_utf8(body: bytes) -> None:
-    """JSON is UTF-8 (RFC 8259, 8.1); the decoder does not look inside the strings that it skips."""
-    if body.isascii():
-        return
-    try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        raise RequestInvalid(f"the body is not valid UTF-8 at byte {error.start}; encode the JSON as UTF-8") from None
 
 
 MAX_REASON_CHARS = 300

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from router.errors import RequestInvalid
-from router.wire.reading import read
+from router.wire.reading import bad_utf8_at, read
 
 T = TypeVar("T")
 
@@ -70,7 +70,9 @@ def decode_chat(body: bytes) -> ChatHead:
     """
     if not body:
         raise RequestInvalid("The request has no body; send a JSON object with 'model' and 'messages'.")
-    _check_utf8(body)
+    at = bad_utf8_at(body)
+    if at is not None:
+        raise RequestInvalid(f"The body is not valid UTF-8 at byte {at}; encode the JSON as UTF-8.")
     head = read_part(_decoder, body)
     if not head.model:
         raise RequestInvalid("Invalid 'model': empty string. Name a model; GET /v1/models lists them.")
@@ -101,16 +103,6 @@ def read_part(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, *, pa
     except msgspec.DecodeError as error:
         reason = str(error).removeprefix("JSON is malformed: ")
         raise RequestInvalid(f"We could not parse the JSON body of your request: {reason}.") from None
-
-
-def _check_utf8(body: bytes) -> None:
-    """JSON is UTF-8 (RFC 8259, 8.1); the decoder does not look inside the strings that it skips."""
-    if body.isascii():
-        return
-    try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        raise RequestInvalid(f"The body is not valid UTF-8 at byte {error.start}; encode the JSON as UTF-8.") from None
 
 
 MAX_REASON_CHARS = 300

@@ -1,4 +1,4 @@
-"""The events of a streamed message, read as far as an answer in another dialect needs them."""
+"""The events and blocks of a message, read as far as an answer that is made from them needs it."""
 
 import msgspec
 
@@ -22,6 +22,21 @@ class Content(msgspec.Struct, frozen=True, gc=False):
     id: str = ""
     name: str = ""
     input: dict[str, msgspec.Raw] | None = None
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A content block as an instance writes it, whole or at its start; None: missing or null.
+
+    Read beside the raw block, which may hold more. `input` is null, or what may be no object.
+    """
+
+    type: str
+    id: str | None = None
+    name: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    input: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
@@ -69,6 +84,7 @@ class MessageDelta(msgspec.Struct, frozen=True, gc=False):
     usage: TokenCounts | None = None
 
 
+block_decoder = msgspec.json.Decoder(Block)
 message_start_decoder = msgspec.json.Decoder(MessageStart)
 block_start_decoder = msgspec.json.Decoder(BlockStart)
 block_delta_decoder = msgspec.json.Decoder(BlockDelta)

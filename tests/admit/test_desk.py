@@ -4,9 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.admit.desk import WAITING_PER_SLOT, Desk, Held, Rejected, Start
-from router.admit.line import first_come
 from router.admit.ticket import Ticket
-from router.balance.policy import Call, Decision, Place, Refuse, choose
+from router.balance.call import Call
+from router.balance.cost import Terms
+from router.balance.policy import BESIDES_S, Choose, Decision, Place, Refuse, Wait, least
 from router.fleet.fleet import Fleet, Lease
 from router.fleet.health import ABSENCES_UNTIL_GONE, Event
 from router.fleet.instance import Facts
@@ -19,13 +20,13 @@ PATIENCE_S = 10.0
 
 
 def ticket(number: int, *excluded: str, pool: str = "m", arrived_s: float = 0.0, size_bytes: int = 0) -> Ticket:
-    call = Call(pool=pool, affinity=number, excluded=frozenset(excluded))
+    call = Call(pool=pool, session=number, excluded=frozenset(excluded), arrived_s=arrived_s)
     deadline_s = arrived_s + PATIENCE_S
     return Ticket(number=number, call=call, arrived_s=arrived_s, deadline_s=deadline_s, size_bytes=size_bytes)
 
 
 def desk(max_waiting: int | None = None) -> Desk:
-    return Desk(choose=choose, max_waiting=max_waiting)
+    return Desk(choose=least, max_waiting=max_waiting)
 
 
 def lease(fleet: Fleet, id_: str = "a") -> Lease:
@@ -45,7 +46,7 @@ def place(effect: Start | Held | Rejected | None) -> str:
 
 def test_a_call_starts_at_once_where_a_slot_is_free() -> None:
     waiting = desk()
-    effect = waiting.arrive(ticket(1), sample.fleet({"m": ["a"]}).view)
+    effect = waiting.arrive(ticket(1), sample.fleet({"m": ["a"]}).view, 0.0)
     assert ("a", "Desk[nobody waits]") == (place(effect), repr(waiting))
 
 
@@ -53,7 +54,7 @@ def test_a_call_that_finds_every_slot_taken_waits_and_is_told_how_many_came_befo
     fleet, waiting = sample.fleet({"m": ["a"]}), desk()
     lease(fleet)
     assert [Held(ticket(1), 0, None), Held(ticket(2), 1, None)] == [
-        waiting.arrive(ticket(n), fleet.view) for n in (1, 2)
+        waiting.arrive(ticket(n), fleet.view, 0.0) for n in (1, 2)
     ]
     assert (2, "Desk[m 2]") == (waiting.waiting("m"), repr(waiting))
 
@@ -62,7 +63,7 @@ def test_a_slot_that_comes_free_goes_to_who_waits_longest() -> None:
     fleet, waiting = sample.fleet({"m": ["a"]}), desk()
     taken = lease(fleet)
     for number in (1, 2):
-        waiting.arrive(ticket(number), fleet.view)
+        waiting.arrive(ticket(number), fleet.view, 0.0)
     assert waiting.next(fleet.view, 1.0) is None
     taken.give_back()
     effect = waiting.next(fleet.view, 1.0)
@@ -76,9 +77,9 @@ def test_a_slot_that_comes_free_goes_to_who_waits_longest() -> None:
 def test_a_newcomer_does_not_pass_those_who_wait() -> None:
     fleet, waiting = sample.fleet({"m": ["a"]}), desk()
     taken = lease(fleet)
-    waiting.arrive(ticket(1), fleet.view)
+    waiting.arrive(ticket(1), fleet.view, 0.0)
     taken.give_back()
-    assert Held(ticket(2), 1, None) == waiting.arrive(ticket(2), fleet.view)
+    assert Held(ticket(2), 1, None) == waiting.arrive(ticket(2), fleet.view, 0.0)
     effect = waiting.next(fleet.view, 1.0)
     assert isinstance(effect, Start)
     assert 1 == effect.ticket.number
@@ -87,15 +88,15 @@ def test_a_newcomer_does_not_pass_those_who_wait() -> None:
 def test_the_line_of_one_model_does_not_hold_up_another() -> None:
     fleet, waiting = sample.fleet({"m": ["a"], "n": ["b"]}), desk()
     lease(fleet)
-    waiting.arrive(ticket(1), fleet.view)
-    assert "b" == place(waiting.arrive(ticket(2, pool="n"), fleet.view))
+    waiting.arrive(ticket(1), fleet.view, 0.0)
+    assert "b" == place(waiting.arrive(ticket(2, pool="n"), fleet.view, 0.0))
 
 
 def test_two_models_on_one_instance_are_served_in_the_order_of_arrival() -> None:
     fleet, waiting = sample.fleet({"m": ["a"], "n": ["a"]}), desk()
     taken = lease(fleet)
     for number, pool in ((1, "n"), (2, "m"), (3, "n")):
-        waiting.arrive(ticket(number, pool=pool), fleet.view)
+        waiting.arrive(ticket(number, pool=pool), fleet.view, 0.0)
     served = []
     for _ in range(3):
         taken.give_back()
@@ -110,7 +111,7 @@ def test_two_models_on_one_instance_are_served_in_the_order_of_arrival() -> None
 def test_the_line_is_as_long_as_configured_and_no_longer(max_waiting: int, room: int) -> None:
     fleet, waiting = sample.fleet({"m": ["a"]}), desk(max_waiting)
     lease(fleet)
-    effects = [waiting.arrive(ticket(number), fleet.view) for number in range(1, room + 2)]
+    effects = [waiting.arrive(ticket(number), fleet.view, 0.0) for number in range(1, room + 2)]
     assert [*[Held] * room, Rejected] == [type(effect) for effect in effects]
     assert Rejected(ticket(room + 1), "queue_full") == effects[-1]
 
@@ -120,12 +121,12 @@ def test_by_itself_the_line_is_as_long_as_the_pool_is_strong(slots: int, room: i
     fleet, waiting = sample.fleet({"m": ["a"]}, slots=slots), desk()
     for _ in range(slots):
         lease(fleet)
-    effects = [waiting.arrive(ticket(number), fleet.view) for number in range(room + 1)]
+    effects = [waiting.arrive(ticket(number), fleet.view, 0.0) for number in range(room + 1)]
     assert [room] == [at for at, effect in enumerate(effects) if isinstance(effect, Rejected)]
 
 
 def test_a_line_of_no_length_still_lets_a_call_start() -> None:
-    assert "a" == place(desk(0).arrive(ticket(1), sample.fleet({"m": ["a"]}).view))
+    assert "a" == place(desk(0).arrive(ticket(1), sample.fleet({"m": ["a"]}).view, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_a_call_that_nobody_can_serve_is_refused_at_once(excluded: tuple[str, ..
     fleet, waiting = sample.fleet({"m": ["a"]}), desk()
     fleet.observe("a", event, 1.0)
     asked = ticket(1, *excluded)
-    assert (asked, reason) == rejected(waiting.arrive(asked, fleet.view))
+    assert (asked, reason) == rejected(waiting.arrive(asked, fleet.view, 0.0))
     assert 0 == waiting.waiting("m")
 
 
@@ -144,7 +145,7 @@ def test_a_call_that_nobody_can_serve_is_refused_at_once(excluded: tuple[str, ..
 def test_a_call_waits_for_an_instance_that_may_soon_be_back(event: Event) -> None:
     fleet, waiting = sample.fleet({"m": ["a"]}), desk()
     fleet.observe("a", event, 1.0)
-    assert Held(ticket(1), 0, None) == waiting.arrive(ticket(1), fleet.view)
+    assert Held(ticket(1), 0, None) == waiting.arrive(ticket(1), fleet.view, 0.0)
     assert waiting.next(fleet.view, 1.0) is None
     fleet.observe("a", Event.ANSWERED, 3.0)
     assert "a" == place(waiting.next(fleet.view, 3.0))
@@ -160,7 +161,7 @@ def test_those_who_wait_are_refused_when_the_last_instance_goes() -> None:
     lease(fleet), lease(fleet, "b")
     held = [ticket(1, "b"), ticket(2)]
     for one in held:
-        waiting.arrive(one, fleet.view)
+        waiting.arrive(one, fleet.view, 0.0)
     fleet.observe("a", Event.DRAIN, 1.0)
     assert (held[0], "all_failed") == rejected(waiting.next(fleet.view, 1.0))  # the other may still hope for b
     assert waiting.next(fleet.view, 1.0) is None
@@ -176,15 +177,15 @@ def test_those_who_wait_are_refused_when_the_last_instance_goes() -> None:
 def test_who_waited_to_the_deadline_is_refused(now_s: float, ended: bool) -> None:
     fleet, waiting = sample.fleet({"m": ["a"]}), desk()
     lease(fleet)
-    waiting.arrive(ticket(1), fleet.view)
+    waiting.arrive(ticket(1), fleet.view, 0.0)
     assert (Rejected(ticket(1), "deadline") if ended else None) == waiting.next(fleet.view, now_s)
 
 
 def test_a_slot_that_comes_free_after_the_deadline_goes_to_the_next() -> None:
     fleet, waiting = sample.fleet({"m": ["a"]}), desk()
     taken = lease(fleet)
-    waiting.arrive(ticket(1), fleet.view)
-    waiting.arrive(ticket(2, arrived_s=5.0), fleet.view)
+    waiting.arrive(ticket(1), fleet.view, 0.0)
+    waiting.arrive(ticket(2, arrived_s=5.0), fleet.view, 0.0)
     taken.give_back()
     assert (ticket(1), "deadline") == rejected(waiting.next(fleet.view, 12.0))
     effect = waiting.next(fleet.view, 12.0)
@@ -195,7 +196,7 @@ def test_a_slot_that_comes_free_after_the_deadline_goes_to_the_next() -> None:
 def test_who_leaves_is_forgotten_and_leaving_twice_does_nothing() -> None:
     fleet, waiting = sample.fleet({"m": ["a"]}), desk()
     taken = lease(fleet)
-    waiting.arrive(ticket(1), fleet.view)
+    waiting.arrive(ticket(1), fleet.view, 0.0)
     assert [True, False] == [waiting.withdraw(ticket(1)) for _ in range(2)]
     taken.give_back()
     assert waiting.next(fleet.view, 1.0) is None
@@ -212,18 +213,18 @@ def test_who_comes_back_stands_where_it_stood() -> None:
     fleet, waiting = sample.fleet({"m": ["a", "b"]}), desk()
     lease(fleet), lease(fleet, "b")
     for number in (2, 3):
-        waiting.arrive(ticket(number), fleet.view)
-    assert Held(ticket(1, "a"), 0, None) == waiting.arrive(ticket(1, "a"), fleet.view)
-    assert Held(ticket(4), 3, None) == waiting.arrive(ticket(4), fleet.view)
+        waiting.arrive(ticket(number), fleet.view, 0.0)
+    assert Held(ticket(1, "a"), 0, None) == waiting.arrive(ticket(1, "a"), fleet.view, 0.0)
+    assert Held(ticket(4), 3, None) == waiting.arrive(ticket(4), fleet.view, 0.0)
 
 
 def test_who_comes_back_first_of_all_starts_where_a_slot_is_free() -> None:
     fleet, waiting = sample.fleet({"m": ["a", "b"]}), desk()
     lease(fleet)
     taken = lease(fleet, "b")
-    waiting.arrive(ticket(2), fleet.view)
+    waiting.arrive(ticket(2), fleet.view, 0.0)
     taken.give_back()
-    assert "b" == place(waiting.arrive(ticket(1, "a"), fleet.view))
+    assert "b" == place(waiting.arrive(ticket(1, "a"), fleet.view, 0.0))
 
 
 def test_who_comes_back_is_served_before_those_who_came_later() -> None:
@@ -231,7 +232,7 @@ def test_who_comes_back_is_served_before_those_who_came_later() -> None:
     lease(fleet)
     taken = lease(fleet, "b")
     for one in (ticket(2), ticket(3), ticket(1, "a")):
-        waiting.arrive(one, fleet.view)
+        waiting.arrive(one, fleet.view, 0.0)
     taken.give_back()
     effect = waiting.next(fleet.view, 1.0)
     assert isinstance(effect, Start)
@@ -242,8 +243,8 @@ def test_one_who_is_picky_does_not_hold_up_those_behind() -> None:
     fleet, waiting = sample.fleet({"m": ["a", "b"]}), desk()
     taken = lease(fleet)
     lease(fleet, "b")
-    waiting.arrive(ticket(1, "a"), fleet.view)
-    waiting.arrive(ticket(2), fleet.view)
+    waiting.arrive(ticket(1, "a"), fleet.view, 0.0)
+    waiting.arrive(ticket(2), fleet.view, 0.0)
     taken.give_back()
     effect = waiting.next(fleet.view, 1.0)
     assert isinstance(effect, Start)
@@ -253,15 +254,15 @@ def test_one_who_is_picky_does_not_hold_up_those_behind() -> None:
 def test_who_comes_back_is_not_refused_because_others_came_meanwhile() -> None:
     fleet, waiting = sample.fleet({"m": ["a", "b"]}), desk(1)
     lease(fleet), lease(fleet, "b")
-    waiting.arrive(ticket(2), fleet.view)
-    assert Held(ticket(1, "a"), 0, None) == waiting.arrive(ticket(1, "a"), fleet.view)
+    waiting.arrive(ticket(2), fleet.view, 0.0)
+    assert Held(ticket(1, "a"), 0, None) == waiting.arrive(ticket(1, "a"), fleet.view, 0.0)
 
 
 def test_who_comes_back_from_a_long_attempt_waits_as_long_as_it_has_left() -> None:
     fleet, waiting = sample.fleet({"m": ["a", "b"]}), desk()
     lease(fleet), lease(fleet, "b")
     back = ticket(1).moved("a", granted_s=2.0, now_s=500.0)  # of 10 s it waited 2; then it prefilled for long
-    assert Held(back, 0, None) == waiting.arrive(back, fleet.view)
+    assert Held(back, 0, None) == waiting.arrive(back, fleet.view, 0.0)
     assert waiting.next(fleet.view, 507.9) is None
     assert Rejected(back, "deadline") == waiting.next(fleet.view, 508.0)
 
@@ -272,7 +273,7 @@ def test_deadlines_end_in_their_own_order_and_not_in_that_of_arrival() -> None:
     deadlines_s = {1: 30.0, 2: 10.0, 3: 20.0, 4: 5.0}
     for number, deadline_s in deadlines_s.items():
         one = msgspec.structs.replace(ticket(number, pool="n" if number == 3 else "m"), deadline_s=deadline_s)
-        waiting.arrive(one, fleet.view)
+        waiting.arrive(one, fleet.view, 0.0)
     ended = {}
     for now_s in range(40):
         while (effect := waiting.next(fleet.view, float(now_s))) is not None:
@@ -285,13 +286,13 @@ def test_an_older_deadline_of_a_ticket_that_came_back_means_nothing() -> None:
     fleet, waiting = sample.fleet({"m": ["a", "b"]}), desk()
     lease(fleet)
     taken = lease(fleet, "b")
-    waiting.arrive(ticket(1), fleet.view)
+    waiting.arrive(ticket(1), fleet.view, 0.0)
     taken.give_back()
     effect = waiting.next(fleet.view, 9.0)
     assert isinstance(effect, Start)
     lease(fleet, "b")
     back = effect.ticket.moved("b", granted_s=9.0, now_s=9.5)
-    waiting.arrive(back, fleet.view)
+    waiting.arrive(back, fleet.view, 0.0)
     assert waiting.next(fleet.view, 10.2) is None  # its first deadline was at 10
     assert (back, "deadline") == rejected(waiting.next(fleet.view, 10.5))
 
@@ -299,26 +300,41 @@ def test_an_older_deadline_of_a_ticket_that_came_back_means_nothing() -> None:
 def test_one_who_leaves_is_not_ended_again_by_its_deadline() -> None:
     fleet, waiting = sample.fleet({"m": ["a"]}), desk()
     lease(fleet)
-    waiting.arrive(ticket(1), fleet.view)
+    waiting.arrive(ticket(1), fleet.view, 0.0)
     waiting.withdraw(ticket(1))
     assert waiting.next(fleet.view, 100.0) is None
 
 
-def test_of_many_who_leave_out_the_same_instance_one_is_asked_about() -> None:
+def test_nobody_is_asked_about_while_nothing_is_free() -> None:
     fleet, asked = sample.fleet({"m": ["a", "b"]}), []
 
-    def counting(call: Call, view: FleetView) -> Decision:
+    def counting(call: Call, view: FleetView, now_s: float) -> Decision:
         asked.append(call)
-        return choose(call, view)
+        return least(call, view, now_s)
 
     waiting = Desk(choose=counting, max_waiting=1000)
     lease(fleet), lease(fleet, "b")
     for number in range(1, 501):
-        waiting.arrive(ticket(number, "a"), fleet.view)
-        waiting.arrive(ticket(1000 + number), fleet.view)
+        waiting.arrive(ticket(number), fleet.view, 0.0)
     asked.clear()
     assert waiting.next(fleet.view, 1.0) is None
-    assert 2 == len(asked)
+    assert asked == []
+
+
+@pytest.mark.parametrize("most", [1, 7, 24])
+def test_of_many_that_wait_for_something_better_those_are_asked_about_that_have_waited_longest(most: int) -> None:
+    fleet, asked = sample.fleet({"m": ["a"]}), []
+
+    def choosy(call: Call, _view: FleetView, _now_s: float) -> Decision:
+        asked.append(call.session)
+        return Decision(Wait("guard"))
+
+    waiting = Desk(choose=choosy, asked=most)
+    for number in range(1, 41):
+        waiting.arrive(ticket(number), fleet.view, 0.0)
+    asked.clear()
+    assert waiting.next(fleet.view, 1.0) is None
+    assert asked == list(range(1, most + 1))
 
 
 # ---------------------------------------------------------------- refused early
@@ -326,19 +342,19 @@ def test_of_many_who_leave_out_the_same_instance_one_is_asked_about() -> None:
 
 def test_bodies_that_wait_have_a_bound_over_all_pools() -> None:
     fleet = sample.fleet({"m": ["a"], "n": ["b"]})
-    waiting = Desk(choose=choose, max_bytes=100)
+    waiting = Desk(choose=least, max_bytes=100)
     lease(fleet), lease(fleet, "b")
     first, second = ticket(1, size_bytes=60), ticket(2, pool="n", size_bytes=40)
-    assert [Held, Held] == [type(waiting.arrive(one, fleet.view)) for one in (first, second)]
-    assert Rejected(ticket(3, size_bytes=1), "queue_bytes") == waiting.arrive(ticket(3, size_bytes=1), fleet.view)
+    assert [Held, Held] == [type(waiting.arrive(one, fleet.view, 0.0)) for one in (first, second)]
+    assert Rejected(ticket(3, size_bytes=1), "queue_bytes") == waiting.arrive(ticket(3, size_bytes=1), fleet.view, 0.0)
     assert 100 == waiting.held_bytes
     waiting.withdraw(first)
-    assert Held(ticket(4, size_bytes=60), 0, None) == waiting.arrive(ticket(4, size_bytes=60), fleet.view)
+    assert Held(ticket(4, size_bytes=60), 0, None) == waiting.arrive(ticket(4, size_bytes=60), fleet.view, 0.0)
 
 
 def test_a_body_that_starts_at_once_is_not_weighed() -> None:
     assert "a" == place(
-        Desk(choose=choose, max_bytes=0).arrive(ticket(1, size_bytes=9), sample.fleet({"m": ["a"]}).view)
+        Desk(choose=least, max_bytes=0).arrive(ticket(1, size_bytes=9), sample.fleet({"m": ["a"]}).view, 0.0)
     )
 
 
@@ -347,19 +363,19 @@ def test_a_wait_that_would_be_longer_than_the_patience_is_refused_now(
     call_s: float | None, wait_s: float | None, held: bool
 ) -> None:
     fleet = sample.fleet({"m": ["a"]})
-    waiting = Desk(choose=choose, predict=lambda _pool, ahead, _view: (ahead + 1) * call_s if call_s else None)
+    waiting = Desk(choose=least, predict=lambda _pool, ahead, _view: (ahead + 1) * call_s if call_s else None)
     lease(fleet)
-    assert isinstance(waiting.arrive(ticket(1), fleet.view), Held)
+    assert isinstance(waiting.arrive(ticket(1), fleet.view, 0.0), Held)
     expected = Held(ticket(2), 1, wait_s) if held else Rejected(ticket(2), "too_long", wait_s)
-    assert expected == waiting.arrive(ticket(2), fleet.view)
+    assert expected == waiting.arrive(ticket(2), fleet.view, 0.0)
 
 
 def test_who_waited_in_vain_is_told_how_long_the_others_still_wait() -> None:
     fleet = sample.fleet({"m": ["a"]})
-    waiting = Desk(choose=choose, predict=lambda _pool, ahead, _view: 0.5 * (ahead + 1))
+    waiting = Desk(choose=least, predict=lambda _pool, ahead, _view: 0.5 * (ahead + 1))
     lease(fleet)
     for one in (ticket(1), ticket(2, arrived_s=5.0), ticket(3, arrived_s=5.0)):
-        waiting.arrive(one, fleet.view)
+        waiting.arrive(one, fleet.view, 0.0)
     assert Rejected(ticket(1), "deadline", 1.5) == waiting.next(fleet.view, PATIENCE_S)
 
 
@@ -367,48 +383,89 @@ def test_bounds_may_change_while_calls_wait_and_nobody_who_waits_is_sent_away() 
     fleet, waiting = sample.fleet({"m": ["a"]}), desk()
     taken = lease(fleet)
     for number in (1, 2):
-        waiting.arrive(ticket(number, size_bytes=5), fleet.view)
+        waiting.arrive(ticket(number, size_bytes=5), fleet.view, 0.0)
     waiting.max_waiting, waiting.max_bytes = 0, 0
-    assert Rejected(ticket(3), "queue_full") == waiting.arrive(ticket(3), fleet.view)
+    assert Rejected(ticket(3), "queue_full") == waiting.arrive(ticket(3), fleet.view, 0.0)
     assert waiting.next(fleet.view, 1.0) is None
     taken.give_back()
     assert "a" == place(waiting.next(fleet.view, 1.0))
 
 
-# ---------------------------------------------------------------- another order than that of arrival
+# ---------------------------------------------------------------- the response ratio
 
 
-def test_who_goes_next_is_the_keys_to_say_and_equals_go_by_arrival() -> None:
-    fleet = sample.fleet({"m": ["a"], "n": ["a"]})
-    ranks = {1: 2.0, 2: 1.0, 3: 1.0, 4: 0.0, 5: 2.0}
-    waiting = Desk(choose=choose, order_key=lambda one, _now_s: ranks[one.number])
-    taken = lease(fleet)
-    for number in ranks:
-        waiting.arrive(ticket(number, pool="n" if number % 2 else "m"), fleet.view)
-    served = []
-    for _ in ranks:
-        taken.give_back()
-        effect = waiting.next(fleet.view, 1.0)
-        assert isinstance(effect, Start)
-        served.append(effect.ticket.number)
-        taken = lease(fleet)
-    assert [4, 2, 3, 1, 5] == served
+def costing(work_s: dict[int, float]) -> Choose:
+    """What each call costs, by its number; the rest as with `least`."""
+
+    def choose(call: Call, view: FleetView, now_s: float) -> Decision:
+        decision = least(call, view, now_s)
+        terms = Terms(read_s=work_s[call.session] - BESIDES_S)
+        return Decision(decision.verdict, tuple(msgspec.structs.replace(one, terms=terms) for one in decision.ranking))
+
+    return choose
 
 
-def test_a_key_may_change_with_the_time() -> None:
-    fleet = sample.fleet({"m": ["a"]})
-    waiting = Desk(choose=choose, order_key=lambda one, now_s: one.number if now_s < 5.0 else -one.number)
-    taken = lease(fleet)
-    for number in (1, 2, 3):
-        waiting.arrive(ticket(number), fleet.view)
-    served = []
-    for now_s in (1.0, 6.0, 6.0):
+def served(waiting: Desk, fleet: Fleet, taken: Lease, *at_s: float) -> list[int]:
+    """Who gets the one slot at these moments."""
+    numbers = []
+    for now_s in at_s:
         taken.give_back()
         effect = waiting.next(fleet.view, now_s)
         assert isinstance(effect, Start)
-        served.append(effect.ticket.number)
+        numbers.append(effect.ticket.number)
         taken = lease(fleet)
-    assert [1, 3, 2] == served
+    return numbers
+
+
+def test_short_calls_pass_long_ones_and_equals_go_by_arrival() -> None:
+    fleet = sample.fleet({"m": ["a"], "n": ["a"]})
+    waiting = Desk(choose=costing({1: 9.0, 2: 1.0, 3: 1.0, 4: 0.5, 5: 9.0}))
+    taken = lease(fleet)
+    for number in range(1, 6):
+        waiting.arrive(ticket(number, pool="n" if number % 2 else "m"), fleet.view, 0.0)
+    assert served(waiting, fleet, taken, 1.0, 1.0, 1.0, 1.0, 1.0) == [4, 2, 3, 1, 5]
+
+
+def test_a_long_one_gets_past_every_short_one_in_the_end() -> None:
+    fleet = sample.fleet({"m": ["a"]})
+    waiting = Desk(choose=costing({1: 9.0, 2: 1.0, 3: 1.0}))
+    taken = lease(fleet)
+    for number, arrived_s in ((1, 0.0), (2, 1.0), (3, 8.5)):
+        waiting.arrive(ticket(number, arrived_s=arrived_s), fleet.view, arrived_s)
+    # At 9.0 they have waited for once, eight times and half of what they cost.
+    assert served(waiting, fleet, taken, 9.0, 9.0, 9.0) == [2, 1, 3]
+
+
+def test_what_a_call_destroys_counts_among_what_it_costs() -> None:
+    fleet = sample.fleet({"m": ["a"]})
+
+    def choose(call: Call, view: FleetView, now_s: float) -> Decision:
+        decision = least(call, view, now_s)
+        terms = Terms(read_s=1.0, lost_s=9.0 if call.session == 1 else 0.0, wait_s=99.0 if call.session == 2 else 0.0)
+        return Decision(decision.verdict, (msgspec.structs.replace(decision.ranking[0], terms=terms),))
+
+    waiting, taken = Desk(choose=choose), lease(fleet)
+    for number in (1, 2):
+        waiting.arrive(ticket(number), fleet.view, 0.0)
+    assert [2, 1] == served(waiting, fleet, taken, 1.0, 1.0)
+
+
+def test_who_waits_for_something_better_than_what_is_free_is_held_and_starts_when_it_has_waited_enough() -> None:
+    fleet = sample.fleet({"m": ["a"]})
+
+    def choose(call: Call, view: FleetView, now_s: float) -> Decision:
+        decision = least(call, view, now_s)
+        return decision if now_s >= call.arrived_s + 3.0 else Decision(Wait("warm", 3.0), decision.ranking)
+
+    # It would be refused if a slot had to come free for it.
+    waiting = Desk(choose=choose, predict=lambda _pool, _ahead, _view: 1e6)
+    for number, at_s in ((1, 0.0), (2, 1.0)):
+        one = ticket(number, arrived_s=at_s)
+        assert Held(one, number - 1, None) == waiting.arrive(one, fleet.view, at_s)
+    assert waiting.next(fleet.view, 2.9) is None
+    assert "a" == place(waiting.next(fleet.view, 3.0))
+    assert waiting.next(fleet.view, 3.9) is None  # nobody has taken the lease, but the other may not go yet
+    assert "a" == place(waiting.next(fleet.view, 4.0))
 
 
 # ---------------------------------------------------------------- any history
@@ -435,15 +492,30 @@ _histories = st.lists(
 
 
 class House(msgspec.Struct, frozen=True):
-    """How a desk is set up. `call_s`: what a call is predicted to hold a slot for. `ranks`: 1 is arrival's order."""
+    """How a desk is set up. `call_s`: what a call is predicted to hold a slot for.
+
+    `kinds`: how many kinds of calls there are by what they cost; with 1 they go in the order of their arrival.
+    `sticks_s`: every second call waits so long for something better than what is free.
+    """
 
     max_waiting: int | None = None
     max_bytes: int | None = None
     call_s: float | None = None
-    ranks: int = 1
+    kinds: int = 1
+    sticks_s: float = 0.0
 
-    def order_key(self, one: Ticket, _now_s: float) -> float:
-        return one.number % self.ranks
+    def choose(self, call: Call, view: FleetView, now_s: float) -> Decision:
+        decision = least(call, view, now_s)
+        if not isinstance(decision.verdict, Place):
+            return decision
+        if call.session % 2 and now_s - call.arrived_s < self.sticks_s:
+            return Decision(Wait("warm", self.sticks_s), decision.ranking)
+        terms = Terms(read_s=self.work_s(call) - BESIDES_S)
+        ranking = tuple(msgspec.structs.replace(one, terms=terms) for one in decision.ranking)
+        return Decision(decision.verdict, ranking)
+
+    def work_s(self, call: Call) -> float:
+        return BESIDES_S + 2.0 * (call.session % self.kinds)
 
     def predict(self, pool: str, ahead: int, view: FleetView) -> float | None:
         slots = sum(row.slots for row in view.pool_rows(pool))
@@ -455,7 +527,8 @@ _houses = st.builds(
     max_waiting=st.none() | st.integers(0, 3),
     max_bytes=st.none() | st.integers(0, 60),
     call_s=st.none() | st.sampled_from([1.0, 6.0]),
-    ranks=st.sampled_from([1, 1, 3]),
+    kinds=st.sampled_from([1, 3]),
+    sticks_s=st.sampled_from([0.0, 0.0, 2.0]),
 )
 
 
@@ -468,11 +541,10 @@ class Counter:
             self.fleet.learn(id_, Facts(slots=1))
         self.house = house
         self.desk = Desk(
-            choose=choose,
+            choose=house.choose,
             predict=house.predict,
             max_waiting=house.max_waiting,
             max_bytes=house.max_bytes,
-            order_key=house.order_key if house.ranks > 1 else first_come,
         )
         self.now_s = 0.0
         self.arrived = 0
@@ -527,8 +599,9 @@ class Counter:
 
     def arrive(self, asked: Ticket) -> None:
         ahead = [one for one in self.line(asked.call.pool) if one.number < asked.number]
-        wait_s = self.house.predict(asked.call.pool, len(ahead), self.fleet.view)
-        match self.desk.arrive(asked, self.fleet.view):
+        free = any(row.free for row in self.fleet.view.pool_rows(asked.call.pool))
+        wait_s = None if free else self.house.predict(asked.call.pool, len(ahead), self.fleet.view)
+        match self.desk.arrive(asked, self.fleet.view, self.now_s):
             case Start() as start:
                 assert not ahead, "it passed those who wait"
                 self.start(start)
@@ -555,7 +628,7 @@ class Counter:
                 assert wait_s is not None
                 assert wait_s > asked.patience_s
             case _:
-                assert choose(asked.call, self.fleet.view).verdict == Refuse(reason)
+                assert self.verdict(asked) == Refuse(reason)
 
     def ask(self) -> None:
         while effect := self.desk.next(self.fleet.view, self.now_s):
@@ -564,10 +637,7 @@ class Counter:
             match effect:
                 case Start():
                     assert waited.deadline_s > self.now_s
-                    for other in self.line(waited.call.pool):
-                        if self.rank(other) < self.rank(waited):
-                            verdict = choose(other.call, self.fleet.view).verdict
-                            assert not isinstance(verdict, Place), "it was passed"
+                    self.check_nobody_was_passed(waited)
                     self.start(effect)
                 case Rejected(reason="deadline"):
                     assert waited.deadline_s <= self.now_s
@@ -575,7 +645,7 @@ class Counter:
                     assert all_its_waiting_s >= self.patience_of[waited.number] - 1e-6, "it had patience left"
                     self.end(waited.number, "deadline")
                 case Rejected(reason=reason):
-                    assert choose(waited.call, self.fleet.view).verdict == Refuse(reason)
+                    assert self.verdict(waited) == Refuse(reason)
                     self.end(waited.number, reason)
 
     def start(self, start: Start) -> None:
@@ -591,8 +661,18 @@ class Counter:
         self.ends[number] = how
         self.trace.append(f"{number} {how}")
 
+    def verdict(self, one: Ticket) -> Place | Wait | Refuse:
+        return self.house.choose(one.call, self.fleet.view, self.now_s).verdict
+
+    def check_nobody_was_passed(self, first: Ticket) -> None:
+        """Of those that may go it has the highest response ratio, of equals the lowest number; over all pools."""
+        for other in self.waits.values():
+            if self.rank(other) < self.rank(first):
+                assert not isinstance(self.verdict(other), Place), "it was passed"
+
     def rank(self, one: Ticket) -> tuple[float, int]:
-        return self.house.order_key(one, self.now_s), one.number
+        waited_s, work_s = self.now_s - one.call.arrived_s, self.house.work_s(one.call)
+        return -round((waited_s + work_s) / work_s, 9), one.number
 
     def line(self, pool: str) -> list[Ticket]:
         return [one for number, one in sorted(self.waits.items()) if one.call.pool == pool]
@@ -607,7 +687,9 @@ class Counter:
             assert len(line) == self.desk.waiting(pool)
             for one in line:
                 assert one.deadline_s > self.now_s, "a deadline has passed"
-                assert not isinstance(choose(one.call, self.fleet.view).verdict, Place), "a slot is free and one waits"
+                verdict = self.verdict(one)
+                assert not isinstance(verdict, Place), "a slot is free and one waits"
+                assert not isinstance(verdict, Refuse), "nobody can serve it and it waits"
         assert self.held_bytes() == self.desk.held_bytes
         if self.house.max_bytes is not None:
             assert self.desk.held_bytes <= self.house.max_bytes

@@ -3,13 +3,13 @@ from hypothesis import strategies as st
 
 from router.admit.expiry import Expiry
 from router.admit.ticket import Ticket
-from router.balance.policy import Call
+from router.balance.call import Call
 
 steady = settings(derandomize=True, max_examples=300, deadline=None)
 
 
 def ticket(number: int, deadline_s: float) -> Ticket:
-    return Ticket(number=number, call=Call(pool="m", affinity=0), arrived_s=0.0, deadline_s=deadline_s)
+    return Ticket(number=number, call=Call(pool="m", session=0), arrived_s=0.0, deadline_s=deadline_s)
 
 
 class Desked:

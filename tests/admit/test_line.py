@@ -1,44 +1,49 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.admit.line import Line, first_come
+from router.admit.line import Line
 from router.admit.ticket import Ticket
-from router.balance.policy import Call
+from router.balance.call import Call
 
 steady = settings(derandomize=True, max_examples=300, deadline=None)
 
 
 def ticket(number: int, *excluded: str) -> Ticket:
-    call = Call(pool="m", affinity=0, excluded=frozenset(excluded))
+    call = Call(pool="m", session=0, excluded=frozenset(excluded))
     return Ticket(number=number, call=call, arrived_s=0.0, deadline_s=9.0)
 
 
-def heads(line: Line) -> list[int]:
-    return sorted(one.number for one in line.heads(first_come, 0.0))
+def heads(line: Line, count: int = 1) -> list[int]:
+    return [one.number for one in line.heads(count)]
 
 
 def test_there_is_one_head_for_each_set_of_instances_that_is_left_out() -> None:
     line = Line()
     for one in (ticket(4), ticket(5, "a"), ticket(6), ticket(2, "a"), ticket(7, "a", "b"), ticket(8, "b", "a")):
         line.insert(one)
-    assert ([2, 4, 7], "Line[6 in 3 rows]") == (heads(line), repr(line))
+    assert ([2, 4, 7], "Line[6 in 3 rows]") == (sorted(heads(line)), repr(line))
     line.remove(ticket(4))
     line.remove(ticket(7, "a", "b"))
-    assert ([2, 6, 8], 4) == (heads(line), len(line))
+    assert ([2, 6, 8], 4) == (sorted(heads(line)), len(line))
 
 
-def test_another_key_makes_another_head_and_equals_go_by_arrival() -> None:
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(2, [2, 4, 5]), (3, [2, 4, 5]), (4, [2, 4, 5, 6]), (6, [2, 4, 5, 6, 7, 8]), (9, [2, 4, 5, 6, 7, 8])],
+)
+def test_more_heads_are_those_that_have_waited_longest_of_all_rows(count: int, expected: list[int]) -> None:
     line = Line()
-    for number in (1, 2, 3, 4):
-        line.insert(ticket(number))
-    assert [2] == [one.number for one in line.heads(lambda one, _now_s: one.number % 2, 0.0)]
+    for one in (ticket(4), ticket(5, "a"), ticket(6), ticket(2, "a"), ticket(7, "a", "b"), ticket(8, "b", "a")):
+        line.insert(one)
+    assert expected == heads(line, count)
 
 
 def test_an_empty_line_has_no_rows() -> None:
     line = Line()
     line.insert(ticket(1, "a"))
     line.remove(ticket(1, "a"))
-    assert ("Line[0 in 0 rows]", 0, []) == (repr(line), line.ahead_of(5), heads(line))
+    assert ("Line[0 in 0 rows]", 0, [], []) == (repr(line), line.ahead_of(5), heads(line), heads(line, 5))
 
 
 @steady
@@ -59,7 +64,10 @@ def test_it_is_what_a_sorted_list_would_be(steps: list[tuple[bool, int, tuple[st
         assert len(known) == len(line)
         for asked in range(-1, 22):
             assert sum(other < asked for other in known) == line.ahead_of(asked)
-        firsts: dict[frozenset[str], int] = {}
+        rows: dict[frozenset[str], list[int]] = {}
         for other in sorted(known):
-            firsts.setdefault(known[other].call.excluded, other)
-        assert sorted(firsts.values()) == heads(line)
+            rows.setdefault(known[other].call.excluded, []).append(other)
+        assert sorted(row[0] for row in rows.values()) == sorted(heads(line))
+        for count in (2, 5, 24):
+            firsts = sorted(other for row in rows.values() for other in row[:count])
+            assert firsts[: max(count, len(rows))] == heads(line, count)

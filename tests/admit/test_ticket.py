@@ -3,13 +3,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.admit.ticket import Ticket
-from router.balance.policy import Call
+from router.balance.call import Call
 
 steady = settings(derandomize=True, max_examples=300, deadline=None)
 
 
 def ticket(arrived_s: float = 100.0, patience_s: float = 120.0) -> Ticket:
-    call = Call(pool="m", affinity=7)
+    call = Call(pool="m", session=7)
     return Ticket(number=3, call=call, arrived_s=arrived_s, deadline_s=arrived_s + patience_s, size_bytes=9)
 
 
@@ -25,7 +25,7 @@ def test_a_call_that_comes_back_has_what_it_did_not_wait_whatever_the_attempt_to
 
 def test_it_keeps_its_number_its_size_and_its_call_but_for_the_instance_that_failed_it() -> None:
     back = ticket().moved("a", granted_s=101.0, now_s=102.0).moved("b", granted_s=103.0, now_s=104.0)
-    assert (3, 9, Call(pool="m", affinity=7, excluded=frozenset({"a", "b"}))) == (
+    assert (3, 9, Call(pool="m", session=7, excluded=frozenset({"a", "b"}))) == (
         back.number,
         back.size_bytes,
         back.call,

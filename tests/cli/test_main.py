@@ -8,7 +8,7 @@ import pytest
 from router import __version__
 from router.cli import main
 
-COMMANDS = ["serve", "check", "init", "status", "drain", "resume", "reload", "demo"]
+COMMANDS = ["serve", "check", "init", "status", "drain", "resume", "reload", "explain", "simulate", "demo"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -47,6 +47,8 @@ def test_every_command_has_help_of_its_own(command: str, capsys: pytest.CaptureF
         (["status", "--router"], "expected one argument"),
         (["drain"], "INSTANCE|HOST"),
         (["reload", "gpu1"], "unrecognized arguments"),
+        (["explain"], "REQUEST.json"),
+        (["explain", "-", "--line", "0"], "must be a number from 1"),
         (["demo", "--port", "many"], "must be a number"),
     ],
 )

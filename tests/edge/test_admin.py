@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
 
+from router.balance.policy import Place
 from router.config.keys import KeyEntry
 from router.edge.admin import _operators_only
 from router.edge.auth import Keys
 from router.edge.link import EXTENSION
 from router.errors import Forbidden
+from router.relay.explain import Explanation
 from tests.rig import behave
 from tests.test_app import Stage, answered, ask, eventually, refused
 
@@ -103,13 +106,94 @@ def test_an_order_that_cannot_be_followed_is_refused(
     assert stage.fleet()["instances"][0]["state"] == "serving"
 
 
-@pytest.mark.parametrize("verb", ["drain", "resume", "reload"])
+@pytest.mark.parametrize("verb", ["drain", "resume", "reload", "explain"])
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
 def test_an_order_that_a_web_page_could_give_is_refused(stage: Stage, verb: str, kind: str | None) -> None:
     headers = {"content-type": kind} if kind else {}
     response = stage.http.post(f"/admin/{verb}", content=b'{"name":"one"}', headers=headers)
     assert "content-type: application/json" in refused(response, 400, "invalid_request_error")
     assert stage.fleet()["instances"][0]["state"] == "serving"
+
+
+# ---------------------------------------------------------------- explain
+
+
+def explained(stage: Stage, body: object) -> Explanation:
+    response = stage.post(body, "/admin/explain")
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json"), response.text
+    return msgspec.json.decode(response.content, type=Explanation)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ask(),
+        {"body": ask()},
+        {"body": ask(), "path": "/v1/messages?beta=true"},
+        {"body": ask(), "headers": {"X-Claude-Code-Session-Id": "s1"}},
+        {"body": ask(max_tokens=None), "path": "/v1/chat/completions"},
+        {"body": {"model": "test-model", "input": "hi"}, "path": "/v1/embeddings"},
+    ],
+    ids=["a request", "wrapped", "with a query", "with headers", "chat", "another route"],
+)
+def test_a_request_is_explained_and_not_sent(stage: Stage, asked: object) -> None:
+    calls = len(stage.fakes[0].calls)
+    told = explained(stage, asked)
+    assert (Place("one"), "test-model", "ptx", 4096) == (
+        told.decision.verdict, told.pool, told.policy, told.ctx_tokens
+    )  # fmt: skip
+    assert calls == len(stage.fakes[0].calls)
+    assert 0 == stage.fleet()["instances"][0]["busy"]
+
+
+def test_headers_may_be_written_in_any_case_and_tell_the_conversation() -> None:
+    with Stage(instances=4) as stage:
+        ids = {
+            name: [
+                explained(stage, {"body": ask(), "headers": {name: f"s{number}"}}).decision.ranking[0].instance_id
+                for number in range(12)
+            ]
+            for name in ("x-session-id", "X-Session-ID", "x-unheard-of")
+        }
+        assert ids["x-session-id"] == ids["X-Session-ID"]
+        assert len(set(ids["x-session-id"])) > 1
+        assert 1 == len(set(ids["x-unheard-of"]))
+
+
+def test_what_ranks_is_named(stage: Stage) -> None:
+    with Stage(instances=1, placement={"policy": "least"}) as other:
+        policies = [it.policy for it in (explained(stage, ask()), explained(other, ask()))]
+    assert ["ptx", "least"] == policies
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "words"),
+    [
+        ({}, (400, "invalid_request_error"), '"body": A REQUEST'),
+        ([], (400, "invalid_request_error"), '"body": A REQUEST'),
+        ({"body": ask(), "header": {}}, (400, "invalid_request_error"), '"headers"'),
+        ({"body": ask(), "headers": [["a", "b"]]}, (400, "invalid_request_error"), '"headers"'),
+        ({"body": ask(), "path": 7}, (400, "invalid_request_error"), '"path"'),
+        ({"body": 7}, (400, "invalid_request_error"), "object"),
+        ({"body": ask(), "path": "/v1/nothing"}, (400, "invalid_request_error"), "/v1/chat/completions"),
+        ({"body": ask(), "path": "/v1/messages/count_tokens"}, (400, "invalid_request_error"), "takes no slot"),
+        ({"body": ask(model="nobody")}, (404, "not_found_error"), "'nobody' is not served here"),
+        (ask(max_tokens=None), (400, "invalid_request_error"), "max_tokens"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused(stage: Stage, body: object, error: tuple[int, str], words: str) -> None:
+    assert words in refused(stage.post(body, "/admin/explain"), *error)
+
+
+def test_what_is_no_json_is_refused(stage: Stage) -> None:
+    for content in (b"", b"{", b'{"body": {"model": "\xff"}}', b"[" * 100_000):
+        response = stage.http.post("/admin/explain", content=content, headers={"content-type": "application/json"})
+        assert refused(response, 400, "invalid_request_error")
+
+
+def test_only_operators_are_answered(stage: Stage) -> None:
+    response = stage.post({"body": ask()}, "/admin/explain", x_forwarded_for=FAR)
+    assert "own machine" in refused(response, 403, "permission_error")
 
 
 # ---------------------------------------------------------------- who may

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.fleet.load import HoldTimes, TokenSizes, retry_after_s
+from router.fleet.load import HoldTimes, Speed, TokenSizes, retry_after_s
 
 steady = settings(derandomize=True, max_examples=300, deadline=None)
 times_s = st.floats(0.0, 3600.0)
@@ -89,6 +89,81 @@ def test_what_is_always_the_same_is_guessed_right_in_the_end(body_bytes: int, pr
     for _ in range(400):
         sizes.observe("m", body_bytes, prompt_tokens)
     assert prompt_tokens == pytest.approx(sizes.guess_tokens("m", body_bytes), rel=1e-3)
+
+
+# ---------------------------------------------------------------- how fast an instance is
+
+
+def test_before_an_instance_has_answered_its_speed_is_not_known() -> None:
+    assert (None, None) == (Speed().token_s, Speed().written_s)
+    assert "Speed[reads unknown, 0.0 ms a token written]" == repr(Speed())
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "work"),
+    [
+        (0, 0, 0.0),
+        (0, 1024, 1024 * (1 + 1 / 64)),
+        (0, 32_768, 32_768 * 1.5),  # the last of them takes twice as long as the first
+        (32_768, 65_536, 32_768 * 2.5),
+        (5000, 4000, 0.0),  # more was warm than it has
+    ],
+)
+def test_a_token_takes_the_longer_the_more_was_read_before_it(start: int, end: int, work: float) -> None:
+    assert work == Speed.work(start, end)
+
+
+@steady
+@given(st.lists(st.integers(0, 200_000), min_size=3, max_size=3))
+def test_a_prompt_that_is_read_in_two_parts_is_as_much_work_as_in_one(at: list[int]) -> None:
+    start, middle, end = sorted(at)
+    assert Speed.work(start, end) == pytest.approx(Speed.work(start, middle) + Speed.work(middle, end))
+
+
+def test_the_first_answer_is_taken_at_its_word_and_each_later_one_for_a_fifth() -> None:
+    speed, read, written = Speed(), [], []
+    for took_s in (1.0, 2.0, 0.5):
+        speed.observe_read(0, 4096, took_s * Speed.work(0, 4096) / 1024)
+        speed.observe_written(100, took_s)
+        read.append(1024 * (speed.token_s or 0.0))
+        written.append(100 * (speed.written_s or 0.0))
+    assert [pytest.approx(1.0), pytest.approx(1.2), pytest.approx(1.06)] == read
+    assert [pytest.approx(1.0), pytest.approx(1.2), pytest.approx(1.06)] == written
+    assert "Speed[reads 966 tokens/s, 10.6 ms a token written]" == repr(speed)
+
+
+@pytest.mark.parametrize(("tokens", "share"), [(3855, 1.0), (10_000, 1.0), (1933, 0.5), (512, 0.125)])
+def test_a_short_reading_counts_for_less(tokens: int, share: float) -> None:
+    speed = Speed()
+    work = Speed.work(0, tokens)
+    speed.observe_read(0, tokens, work)
+    speed.observe_read(0, tokens, 2.0 * work)
+    assert 1.0 + 0.2 * share == pytest.approx(speed.token_s, rel=0.01)
+
+
+@pytest.mark.parametrize(("tokens", "took_s", "learns"), [(256, 1.0, True), (255, 1.0, False), (5000, 0.0, False)])
+def test_a_short_reading_and_one_that_took_no_time_teach_nothing(tokens: int, took_s: float, learns: bool) -> None:
+    speed = Speed()
+    speed.observe_read(1000, 1000 + tokens, took_s)
+    assert learns is (speed.token_s is not None)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "took_s", "learns"), [(8, 1.0, True), (7, 1.0, False), (-1, 1.0, False), (50, 0, False)]
+)
+def test_a_short_answer_and_one_that_took_no_time_teach_nothing(tokens: int, took_s: float, learns: bool) -> None:
+    speed = Speed()
+    speed.observe_written(tokens, took_s)
+    assert learns is (speed.written_s is not None)
+
+
+@steady
+@given(token_s=st.floats(1e-6, 1.0), start=st.integers(0, 100_000), count=st.integers(256, 100_000))
+def test_a_constant_speed_is_learned_whatever_was_warm(token_s: float, start: int, count: int) -> None:
+    speed = Speed()
+    for _ in range(3):
+        speed.observe_read(start, start + count, token_s * Speed.work(start, start + count))
+    assert token_s == pytest.approx(speed.token_s)
 
 
 # ---------------------------------------------------------------- Retry-After

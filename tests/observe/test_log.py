@@ -10,15 +10,19 @@ import msgspec
 import pytest
 
 from router.observe.log import CallLog, set_up_logging
-from router.wire.record import CallRecord
+from router.wire.record import CallRecord, Foreseen
 
 pytestmark = pytest.mark.anyio
 
 RECORD = CallRecord(
     request_id="req_1", endpoint="messages", outcome="failed", cause="upstream_broke", status=502, key_id="alice",
     team="red", model='a "model"\nof two lines, ä', pool="qwen", instance_id="rig1", decision="place", way="translated",
-    dropped=("server_tool_use",), stream=True,
-    attempts=2, failed_on=("rig2",), causes=("upstream_broke",), queue_s=0.0, ttft_s=0.25, itl_s=0.02, duration_s=3.0,
+    dropped=("server_tool_use",), unread_fields=("speed",), unread_betas=("other",), stream=True,
+    attempts=2, failed_on=("rig2",), causes=("upstream_broke",), queue_s=0.0,
+    foreseen=Foreseen(
+        wait_s=0.1, read_s=0.1, moved_s=0.0, behind_s=0.0, lost_s=0.2, stall_s=0.0, cached_tokens=3, prompt_tokens=4
+    ),
+    ttft_s=0.25, itl_s=0.02, duration_s=3.0,
     bytes_in=1, bytes_out=2, events=3, input_tokens=4, cached_tokens=0, output_tokens=5, stop_reason="end_turn",
 )  # fmt: skip
 LEAST = CallRecord(request_id="req_2", endpoint="messages", outcome="ok")

@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from router.fleet.health import Event
 from router.observe.metrics import Metrics
-from router.wire.record import CallRecord
+from router.wire.record import CallRecord, Foreseen
 from tests.fleet import sample
 
 NAMES = {
@@ -16,8 +16,13 @@ NAMES = {
     "llama_router_queue_seconds": ("histogram", {"endpoint", "model", "instance"}),
     "llama_router_call_seconds": ("histogram", {"endpoint", "model", "instance"}),
     "llama_router_tokens": ("counter", {"endpoint", "model", "instance", "kind"}),
+    "llama_router_foreseen_ttft_error_seconds": ("histogram", {"model", "instance"}),
+    "llama_router_foreseen_seconds": ("counter", {"model", "instance", "term"}),
+    "llama_router_foreseen_cached": ("counter", {"model", "instance", "found"}),
     "llama_router_ways": ("counter", {"endpoint", "way"}),
     "llama_router_dropped_blocks": ("counter", {"type"}),
+    "llama_router_unread_fields": ("counter", {"field"}),
+    "llama_router_unread_betas": ("counter", {"beta"}),
     "llama_router_attempts_failed": ("counter", {"instance"}),
     "llama_router_loop_failures": ("counter", {"loop"}),
     "llama_router_refused": ("counter", {"cause"}),
@@ -35,9 +40,18 @@ OK = CallRecord(
     request_id="req_1", endpoint="messages", outcome="ok", model="a-name-of-the-clients", pool="qwen",
     instance_id="rig1", key_id="alice", queue_s=0.5, ttft_s=0.25, itl_s=0.02, duration_s=3.0,
     input_tokens=5, cached_tokens=2, output_tokens=3, failed_on=("rig2", "rig3"),
-    way="native", dropped=("server_tool_use",),
+    way="native", dropped=("server_tool_use",), unread_fields=("speed", "other"), unread_betas=("other",),
 )  # fmt: skip
 CALL = {"endpoint": "messages", "model": "qwen", "instance": "rig1"}
+FORESEEN = Foreseen(
+    wait_s=0.25, read_s=0.5, moved_s=0.125, behind_s=8.0, lost_s=2.0, stall_s=4.0,
+    cached_tokens=9_000, prompt_tokens=10_000,
+)  # fmt: skip
+# Placed half a second after it came; its first event another second later, an eighth later than foreseen.
+PLACED = msgspec.structs.replace(
+    OK, stream=True, queue_s=0.5, ttft_s=1.5, input_tokens=1_000, cached_tokens=9_000, foreseen=FORESEEN
+)
+PLACE = {"model": "qwen", "instance": "rig1"}
 
 
 def values(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -61,7 +75,7 @@ def of(*records: CallRecord) -> Metrics:
 
 
 def test_there_are_these_metrics_with_these_labels_and_no_others() -> None:
-    metrics = of(OK)
+    metrics = of(OK, PLACED)
     metrics.refused.series(("head_too_large",)).inc()
     metrics.loop_failures.series(("poll",)).inc()
     fleet = sample.fleet({"qwen": ["rig1"]})
@@ -99,6 +113,9 @@ def test_every_metric_is_announced_before_the_first_call() -> None:
         ("llama_router_tokens_total", CALL | {"kind": "output"}, 6),
         ("llama_router_ways_total", {"endpoint": "messages", "way": "native"}, 2),
         ("llama_router_dropped_blocks_total", {"type": "server_tool_use"}, 2),
+        ("llama_router_unread_fields_total", {"field": "speed"}, 2),
+        ("llama_router_unread_fields_total", {"field": "other"}, 2),
+        ("llama_router_unread_betas_total", {"beta": "other"}, 2),
         ("llama_router_attempts_failed_total", {"instance": "rig2"}, 2),
         ("llama_router_attempts_failed_total", {"instance": "rig3"}, 2),
         ("llama_router_attempts_failed_total", {"instance": "rig1"}, None),
@@ -203,3 +220,99 @@ def test_lines_that_the_log_has_lost_are_read_at_each_scrape() -> None:
     assert 0.0 == value(metrics, "llama_router_log_lines_lost_total", {})
     lost[0] = 3
     assert 3.0 == value(metrics, "llama_router_log_lines_lost_total", {})
+
+
+# ---------------------------------------------------------------- what was foreseen, and what came
+
+
+def foreseen(metrics: Metrics, what: str, **labels: str) -> float | None:
+    return value(metrics, f"llama_router_foreseen_{what}", PLACE | labels)
+
+
+@pytest.mark.parametrize(
+    ("term", "seconds"),
+    [("observed", 2.0), ("wait", 0.5), ("read", 1.0), ("moved", 0.25), ("behind", 16.0), ("lost", 4.0), ("stall", 8.0)],
+)
+def test_each_term_is_summed_beside_what_was_observed(term: str, seconds: float) -> None:
+    assert seconds == foreseen(of(PLACED, PLACED), "seconds_total", term=term)
+
+
+def errors(metrics: Metrics, le: str = "+Inf") -> float | None:
+    """How many errors are not above it. Prometheus has no sum and no count of what may be negative."""
+    return foreseen(metrics, "ttft_error_seconds_bucket", le=le)
+
+
+def test_what_the_call_took_from_others_is_no_part_of_its_error() -> None:
+    dearer = msgspec.structs.replace(FORESEEN, lost_s=100.0, stall_s=100.0)
+    for it in (FORESEEN, dearer):
+        metrics = of(msgspec.structs.replace(PLACED, foreseen=it))
+        assert [0, 1, 1] == [errors(metrics, le) for le in ("0.1", "0.2", "+Inf")]
+
+
+@pytest.mark.parametrize(
+    ("took_s", "below", "above"),
+    [
+        (0.875, "0.0", "-0.05"),
+        (0.5, "-0.2", "-0.5"),
+        (0.125, "-0.5", "-1.0"),
+        (1.0, "0.2", "0.1"),
+        (9.0, "10.0", "3.0"),
+    ],
+)
+def test_an_error_falls_on_its_own_side_of_nought(took_s: float, below: str, above: str) -> None:
+    metrics = of(msgspec.structs.replace(PLACED, ttft_s=0.5 + took_s))
+    assert [1, 0, 1] == [errors(metrics, le) for le in (below, above, "+Inf")]
+
+
+@pytest.mark.parametrize(
+    ("cached_tokens", "found"),
+    [
+        (9_000, "near"),
+        (9_128, "near"),
+        (9_278, "near"),  # 3 % of what was found
+        (9_279, "more"),
+        (8_738, "near"),
+        (8_737, "less"),
+        (0, "less"),
+        (20_000, "more"),
+    ],
+)
+def test_cached_tokens_are_near_more_or_less(cached_tokens: int, found: str) -> None:
+    metrics = of(msgspec.structs.replace(PLACED, cached_tokens=cached_tokens))
+    counts = {it: foreseen(metrics, "cached_total", found=it) or 0 for it in ("near", "more", "less")}
+    assert {"near": 0, "more": 0, "less": 0} | {found: 1} == counts
+
+
+@pytest.mark.parametrize(("cached_tokens", "found"), [(128, "near"), (129, "more")])
+def test_a_few_tokens_are_near_whatever_their_share(cached_tokens: int, found: str) -> None:
+    nothing = msgspec.structs.replace(FORESEEN, cached_tokens=0)
+    metrics = of(msgspec.structs.replace(PLACED, foreseen=nothing, cached_tokens=cached_tokens))
+    assert 1 == foreseen(metrics, "cached_total", found=found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "times", "cached"),
+    [
+        ({"stream": False}, 0, 1),  # its first event is its last
+        ({"ttft_s": None}, 0, 1),
+        ({"queue_s": None}, 0, 1),
+        ({"cached_tokens": None}, 1, 0),
+        ({"foreseen": None}, None, None),
+    ],
+)
+def test_what_cannot_be_held_against_anything_is_not_compared(
+    changes: dict[str, object], times: int | None, cached: int | None
+) -> None:
+    metrics = of(msgspec.structs.replace(PLACED, **changes))
+    assert times == errors(metrics)
+    assert cached == foreseen(metrics, "cached_total", found="near")
+    assert (None if times is None else float(times)) == foreseen(metrics, "seconds_total", term="observed")
+
+
+def test_each_instance_and_model_is_wrong_for_itself() -> None:
+    others = [msgspec.structs.replace(PLACED, instance_id="rig2"), msgspec.structs.replace(PLACED, pool="gpt")]
+    metrics = of(PLACED, *others, *others)
+    assert [1, 2, 2] == [
+        value(metrics, "llama_router_foreseen_cached_total", {"model": model, "instance": id_, "found": "near"})
+        for model, id_ in (("qwen", "rig1"), ("qwen", "rig2"), ("gpt", "rig1"))
+    ]

@@ -9,7 +9,9 @@ import pytest
 
 from router.admit.desk import Desk
 from router.admit.ticket import Ticket
-from router.balance.policy import Call, choose
+from router.balance.book import Book
+from router.balance.call import Call
+from router.balance.policy import Choose, Decision, Place, Wait, least, ptx
 from router.clock import monotonic_s
 from router.config.schema import InstanceEntry, ModelEntry, RouterFile
 from router.errors import ClientGone, NoInstance, Overloaded, ShuttingDown
@@ -17,7 +19,10 @@ from router.fleet.fleet import Fleet
 from router.fleet.health import ABSENCES_UNTIL_GONE, Event
 from router.fleet.load import HoldTimes
 from router.fleet.registry import build
-from router.relay.admission import Admission, predict
+from router.fleet.view import FleetView
+from router.relay.admission import Admission, Grant, predict, prompt_of
+from router.translate.answer import Usage
+from tests.balance.sample import spell
 from tests.rig import behave
 from tests.rig.legality import check
 from tests.test_app import Stage, Wire, answered, as_bytes, ask, eventually, text_of
@@ -29,31 +34,59 @@ class Desked:
     """An admission over instances that serve, and tickets for it."""
 
     def __init__(
-        self, *, slots: int = 1, instances: int = 1, max_waiting: int | None = None, call_s: float | None = None
+        self,
+        *,
+        slots: int = 1,
+        instances: int = 1,
+        max_waiting: int | None = None,
+        call_s: float | None = None,
+        choose: Choose | None = least,
     ) -> None:
-        """`call_s`: what a call has held its slot for so far."""
+        """`call_s`: what a call has held its slot for so far. `choose` None: as the router does by itself."""
         entries = [InstanceEntry(url=f"http://h{at}:1", id=f"i{at}", slots=slots) for at in range(instances)]
         self.fleet = Fleet(build(RouterFile(models={"m": ModelEntry(instances=tuple(entries))})))
         self.times = HoldTimes()
         if call_s is not None:
             self.times.observe("m", call_s)
+        self.book = Book()
         desk = Desk(
-            choose=choose,
+            choose=choose or ptx(self.book),
             predict=lambda pool, ahead, view: predict(self.times, pool, ahead, view),
             max_waiting=max_waiting,
         )
-        self.admission = Admission(self.fleet, desk, self.times)
+        self.admission = Admission(self.fleet, desk, self.book, self.times)
         self._number = 0
         for entry in entries:
             self.fleet.observe(entry.instance_id, Event.ANSWERED, 0.0)
 
-    def ticket(self, patience_s: float = 60.0, excluded: frozenset[str] = frozenset(), size_bytes: int = 0) -> Ticket:
+    def ticket(
+        self,
+        patience_s: float = 60.0,
+        excluded: frozenset[str] = frozenset(),
+        size_bytes: int = 0,
+        word: str | None = None,
+    ) -> Ticket:
+        """`word`: its prompt, a thousand tokens a letter."""
         self._number += 1
         now_s = monotonic_s()
-        call = Call(pool="m", affinity=self._number, excluded=excluded)
+        chain = spell(word) if word is not None else None
+        call = Call(pool="m", session=self._number, chain=chain, excluded=excluded, arrived_s=now_s)
         return Ticket(
             number=self._number, call=call, arrived_s=now_s, deadline_s=now_s + patience_s, size_bytes=size_bytes
         )
+
+    def serve(self, grant: Grant, usage: Usage) -> None:
+        """The whole answer at once."""
+        self.admission.begun(grant)
+        self.admission.first_token(grant, usage)
+        self.admission.served(grant, usage)
+        self.admission.give_back(grant)
+
+    def warm_tokens(self, word: str, instance_id: str = "i0") -> float:
+        call = Call(pool="m", session=0, chain=spell(word))
+        now_s = monotonic_s()
+        prompt = self.book.prompt(call, now_s)
+        return self.book.estimate(self.fleet.view.rows[instance_id], call, prompt, now_s).probe.hit_tokens
 
     @property
     def busy(self) -> int:
@@ -316,6 +349,81 @@ async def test_a_wait_that_is_cancelled_in_the_moment_of_its_grant_gives_the_slo
             with pytest.raises(asyncio.CancelledError):
                 await waiting
         assert (desked.busy, desked.admission.waiting("m")) == (0, 0)
+
+
+# ---------------------------------------------------------------- what is written into the book
+
+
+@pytest.mark.parametrize(
+    ("usage", "told"),
+    [
+        (Usage(), (None, None)),
+        (Usage(input_tokens=70), (None, 70)),
+        (Usage(input_tokens=70, cache_read_input_tokens=0), (0, 70)),
+        (Usage(input_tokens=70, cache_read_input_tokens=30), (30, 100)),
+        (Usage(cache_read_input_tokens=30), (None, None)),
+    ],
+)
+def test_warm_tokens_are_a_part_of_the_prompt(usage: Usage, told: tuple[int | None, int | None]) -> None:
+    assert told == prompt_of(usage)
+
+
+async def test_what_an_answer_left_in_a_slot_is_found_by_the_next_turn() -> None:
+    desked = Desked(slots=2, instances=2, choose=None)
+    grant = await desked.admission.admit(desked.ticket(word="abcd"))
+    home = grant.instance_id
+    desked.serve(grant, Usage(input_tokens=3900, cache_read_input_tokens=0, output_tokens=20))
+    assert 3900.0 == desked.warm_tokens("abcde", home)
+    assert 3900.0 == desked.book.pool("m").prompt_tokens
+    for _ in range(5):
+        grant = await desked.admission.admit(desked.ticket(word="abcde"))
+        assert (home, 3900.0) == (grant.instance_id, grant.decision.ranking[0].hit_tokens)
+        desked.admission.give_back(grant)
+
+
+@pytest.mark.parametrize("how", ["closed", "given back"])
+async def test_a_call_that_was_broken_off_leaves_no_more_than_was_warm_before(how: str) -> None:
+    desked = Desked(choose=None)
+    desked.serve(await desked.admission.admit(desked.ticket(word="ab")), Usage(input_tokens=2000, output_tokens=5))
+    grant = await desked.admission.admit(desked.ticket(word="abcd"))
+    if how == "closed":
+        desked.admission.close(grant)
+    desked.admission.give_back(grant)
+    assert 2000.0 == desked.warm_tokens("abcde")
+    assert "0 run" in repr(desked.book._shadows["i0"])
+
+
+async def test_every_attempt_has_a_number_of_its_own() -> None:
+    desked = Desked(slots=2)
+    ticket = desked.ticket()
+    grants = [await desked.admission.admit(ticket) for _ in range(2)]
+    assert [ticket, ticket] == [grant.ticket for grant in grants]
+    assert 2 == len({grant.number for grant in grants})
+
+
+async def test_who_waits_until_another_has_begun_goes_when_it_has() -> None:
+    desked = Desked(slots=2, choose=None)
+    desked.serve(await desked.admission.admit(desked.ticket(word="abcd")), Usage(input_tokens=4000, output_tokens=5))
+    first = await desked.admission.admit(desked.ticket(word="abcde"))
+    second = asyncio.ensure_future(desked.admission.admit(desked.ticket(word="xyz")))
+    await turns()
+    assert (not second.done(), 1) == (True, desked.admission.waiting("m"))
+    desked.admission.begun(first)
+    await turns()
+    assert second.result().waited
+
+
+async def test_who_waits_for_something_better_goes_in_time_though_nothing_happens() -> None:
+    def patient(call: Call, view: FleetView, now_s: float) -> Decision:
+        waits = now_s - call.arrived_s < 0.15
+        return Decision(Wait("warm", 0.15) if waits else Place("i0"))
+
+    desked = Desked(choose=patient)
+    ticket = desked.ticket()
+    grant = await asyncio.wait_for(desked.admission.admit(ticket), 10.0)
+    assert grant.waited
+    assert grant.granted_s >= ticket.arrived_s + 0.15
+    assert "Admission[0 wait]" == repr(desked.admission)
 
 
 # ---------------------------------------------------------------- from outside

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from router.errors import RequestInvalid
+from router.errors import RequestInvalid, UpstreamBroke
 from router.relay.chat import ChatCall, passed_call
 from tests.relay.test_serving import HOSTED, MODEL, NATIVE, OTHER, Client, Relay, relaying, until
 from tests.rig import behave
@@ -125,6 +125,99 @@ async def test_a_default_for_max_tokens_holds_where_the_client_names_none() -> N
                 body = {"model": "short", "messages": ask("nonce:short")["messages"], **limits}
                 said = stage.post(body, CHAT).json()["choices"][0]["message"]["content"]
                 assert text_of("nonce:short", tokens) == said
+
+
+# ---------------------------------------------------------------- tools
+
+LOOK: Json = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+READ: Json = {"type": "function", "function": {"name": "read"}}
+HIDDEN: Json = {"tools": False}
+
+
+def called(client: Client, *, stream: bool) -> tuple[str, list[tuple[str, Any]], str | None]:
+    """Text, calls with their arguments read, and finish reason."""
+    if stream:
+        said = said_by(client)
+        return said.text, [(it.name, json.loads(it.arguments)) for it in said.tools], said.finish_reason
+    (choice,) = json.loads(client.said)["choices"]
+    calls: list[Json] = [it["function"] for it in choice["message"].get("tool_calls", ())]
+    found = [(it["name"], json.loads(it["arguments"])) for it in calls]
+    return choice["message"]["content"] or "", found, choice["finish_reason"]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("choice", "text"),
+    [
+        ({"type": "function", "function": {"name": "look"}}, ('{"at"', ': "Paris"', "}")),
+        ("required", ('{"name":"look",', '"arguments":{"at": ', '"Paris"}}')),
+    ],
+    ids=["named", "required"],
+)
+@pytest.mark.anyio
+async def test_a_call_that_must_be_made_is_asked_for_by_its_schema_and_told_as_a_call(
+    start_fake: StartFake, choice: object, text: tuple[str, ...], stream: bool
+) -> None:
+    async with relaying(start_fake([behave.answer(thinking=("hm",), text=text)])) as relay:
+        client = await asked(relay, ask(stream=stream, tools=[LOOK, READ], tool_choice=choice))
+        assert ("", [("look", {"at": "Paris"})], "tool_calls") == called(client, stream=stream)
+        (seen,), (record,) = relay.fakes[0].calls, relay.records
+        assert ("none", [LOOK, READ]) == (seen.json["tool_choice"], seen.json["tools"])
+        assert ["type", "json_schema"] == list(dict(seen.json["response_format"]))  # type: ignore[call-overload]
+        assert ("ok", "tool_use", "native") == (record.outcome, record.stop_reason, record.way)
+
+
+@BOTH
+@pytest.mark.anyio
+async def test_a_call_that_must_be_made_and_is_none_is_a_failure(start_fake: StartFake, stream: bool) -> None:
+    async with relaying(start_fake([behave.answer(text=("We", "ll"))])) as relay:
+        client = Client(ask(stream=stream, tools=[LOOK], tool_choice="required"))
+        error = await relay.call(client, ChatCall)
+        if stream:
+            assert said_by(client).error is not None
+        else:
+            assert isinstance(error, UpstreamBroke)
+        assert "failed" == relay.records[0].outcome
+
+
+@BOTH
+@pytest.mark.anyio
+async def test_another_kind_of_server_is_asked_to_keep_to_the_choice_itself(
+    start_fake: StartFake, stream: bool
+) -> None:
+    answers = behave.answer(text=(), tool=("look", ('{"at": 1}',)))
+    async with relaying(start_fake([answers]), entries=[OTHER]) as relay:
+        client = await asked(relay, ask(stream=stream, tools=[LOOK], tool_choice="required"))
+        assert ("", [("look", {"at": 1})], "tool_calls") == called(client, stream=stream)
+        (seen,) = relay.fakes[0].calls
+        assert ("required", False) == (seen.json["tool_choice"], "response_format" in seen.json)
+
+
+@BOTH
+@pytest.mark.anyio
+async def test_tools_that_no_template_shows_are_refused_before_anybody_is_asked(
+    start_fake: StartFake, stream: bool
+) -> None:
+    async with relaying(start_fake(), facts=[HIDDEN]) as relay:
+        error = await relay.call(Client(ask(stream=stream, tools=[LOOK])), ChatCall)
+        assert isinstance(error, RequestInvalid)
+        assert error.message.startswith(f"tools: the chat template of {MODEL} does not show tools")
+        assert (0, "refused") == (relay.attempts(), relay.records[0].outcome)
+
+
+@pytest.mark.anyio
+async def test_tools_go_where_they_are_shown(start_fake: StartFake) -> None:
+    async with relaying(start_fake(), start_fake(), facts=[HIDDEN, {"tools": True}]) as relay:
+        for number in range(4):
+            await asked(relay, ask(f"nonce:t{number}", tools=[LOOK]))
+        assert [0, 4] == [len(fake.calls) for fake in relay.fakes]
+
+
+@pytest.mark.anyio
+async def test_tools_pass_where_the_operator_wants_it(start_fake: StartFake) -> None:
+    async with relaying(start_fake(), facts=[HIDDEN], model={"tools": "pass"}) as relay:
+        await asked(relay, ask(tools=[LOOK]))
+        assert [LOOK] == relay.fakes[0].calls[0].json["tools"]
 
 
 # ---------------------------------------------------------------- streams that end badly, and silence
@@ -292,6 +385,13 @@ def test_what_goes_wrong_before_a_chat_answer_has_a_status_and_openais_shape(sta
         refused(stage.post(ask(stage.planned(*behaviours), stream=stream), CHAT), status, type_, code)
     nobody = stage.post(ask(model="nobody", stream=stream), CHAT)
     assert "test-model" in refused(nobody, 404, "invalid_request_error", "model_not_found")
+
+
+@BOTH
+def test_a_choice_that_cannot_be_enforced_is_refused_in_openais_shape(stage: Stage, stream: bool) -> None:
+    choice = {"type": "function", "function": {"name": "no"}}
+    answer = stage.post(ask(stream=stream, tools=[LOOK], tool_choice=choice), CHAT)
+    assert "no tool is named 'no'" in refused(answer, 400, "invalid_request_error")
 
 
 # ---------------------------------------------------------------- routes that are only passed on

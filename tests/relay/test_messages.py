@@ -70,6 +70,25 @@ def text(content: str) -> Json:
     return {"type": "text", "text": content}
 
 
+# ---------------------------------------------------------------- what is passed over
+
+
+@LOCAL
+async def test_fields_and_betas_that_nobody_here_knows_are_passed_over_and_counted(
+    start_fake: StartFake, entry: Json
+) -> None:
+    async with relaying(start_fake(), entries=[entry]) as relay:
+        client = Client(ask("nonce:new", service_tier="auto", context_management={"edits": []}))
+        client.headers = [(b"anthropic-beta", b"claude-code-20250219,files-api-2025-04-14,nonce-beta")]
+        odd = Client(ask("nonce:odd", nonce_field=1))
+        for it in (client, odd, Client(ask("nonce:usual"))):
+            assert await relay.call(it, MessagesCall) is None
+            assert it.status == 200
+        said = [(record.unread_fields, record.unread_betas) for record in relay.records]
+        named = (("context_management", "service_tier"), ("files-api-2025-04-14", "other"))
+        assert [named, (("other",), ()), ((), ())] == said
+
+
 # ---------------------------------------------------------------- what may be left out
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from router.admit.desk import Desk
 from router.admit.retries import RetryBudget
-from router.balance.policy import choose
+from router.balance.book import Book
+from router.balance.policy import ptx
 from router.config.schema import Capabilities, Deadlines, InstanceEntry, ModelEntry, RouterFile
 from router.edge.rescue import tell
 from router.errors import (
@@ -150,9 +151,11 @@ class Relay:
         self.seen: list[tuple[str, Event]] = []
         self.suspects: list[str] = []
         self.closing: list[str] = []
+        self.book = Book()
         self.corridor = Corridor(
             fleet=self.fleet,
-            admission=Admission(self.fleet, Desk(choose=choose), self.times),
+            admission=Admission(self.fleet, Desk(choose=ptx(self.book)), self.book, self.times),
+            book=self.book,
             retries=RetryBudget(),
             token_sizes=TokenSizes(),
             pools=Pools(connect_s=1.0),

@@ -27,7 +27,7 @@ from tests.rig.legality_fields import (
     rule_usage,
     tool_input,
 )
-from tests.rig.transcript import Event, Illegal, illegal, read_events
+from tests.rig.transcript import Event, Illegal, begun, illegal, read_events
 
 __all__ = ["Illegal", "Message", "Tool", "check"]
 
@@ -43,7 +43,7 @@ class Tool(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What a legal stream said. Without an `error`, `stop_reason` is set."""
+    """What a legal stream said. Without an `error`, `stop_reason` is set, if the stream is whole."""
 
     id: str | None
     model: str | None
@@ -59,19 +59,20 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     comments: tuple[str, ...]
 
 
-def check(raw: bytes, level: Level = "exact", *, comments: bool | None = None) -> Message:
-    """Read a whole stream; Illegal where it breaks the protocol.
+def check(raw: bytes, level: Level = "exact", *, comments: bool | None = None, whole: bool = True) -> Message:
+    """Read a stream; Illegal where it breaks the protocol.
 
-    `comments` says whether SSE comments are accepted; None: at level native only.
+    `comments` says whether SSE comments are accepted; None: at level native only. `whole` False: the client left
+    before the end, so the bytes may end anywhere.
     """
-    events = read_events(raw)
+    events = read_events(raw if whole else begun(raw))
     walk = _Walk(exact=level == "exact", comments=level == "native" if comments is None else comments)
     for at, event in enumerate(events):
         try:
             walk.step(event)
         except BrokenRuleError as broken:
             raise illegal(f"not legal ({level}): {broken}", events, at) from None
-    if not walk.ended:
+    if whole and not walk.ended:
         raise illegal("the stream ends without message_stop or error", events, len(events))
     return walk.message(events)
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from tests.rig.legality_fields import BrokenRuleError, rule
-from tests.rig.transcript import Event, Illegal, illegal, read_events
+from tests.rig.transcript import Event, Illegal, begun, illegal, read_events
 
 __all__ = ["ChatTool", "Completion", "Illegal", "check_chat"]
 
@@ -35,7 +35,7 @@ class ChatTool(msgspec.Struct):
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """What a legal stream said. Without an `error`, `finish_reason` is set."""
+    """What a legal stream said. Without an `error`, `finish_reason` is set, if the stream is whole."""
 
     id: str | None
     model: str | None
@@ -50,11 +50,13 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     comments: tuple[str, ...]
 
 
-def check_chat(raw: bytes, *, usage_asked: bool = False) -> Completion:
-    """Read a whole stream; Illegal where it breaks the protocol.
+def check_chat(raw: bytes, *, usage_asked: bool = False, whole: bool = True) -> Completion:
+    """Read a stream; Illegal where it breaks the protocol.
 
     `usage_asked`: the request had `stream_options.include_usage`, so usage must be there; else it may not be.
+    `whole` False: the client left before the end, so the bytes may end anywhere.
     """
+    raw = raw if whole else begun(raw)
     # The one event that is no JSON; the name keeps it apart from whatever a server may say in JSON.
     events = read_events(_done.sub(b"event: [DONE]\ndata: null\n\n", raw))
     walk = _Walk(usage_asked=usage_asked)
@@ -63,7 +65,7 @@ def check_chat(raw: bytes, *, usage_asked: bool = False) -> Completion:
             walk.step(event)
         except BrokenRuleError as broken:
             raise illegal(f"not a legal chat stream: {broken}", events, at) from None
-    if not walk.ended:
+    if whole and not walk.ended:
         raise illegal("the stream ends without [DONE] or an error", events, len(events))
     return walk.completion(events)
 

@@ -17,6 +17,7 @@ import yaml
 
 from router.demo.llama import answers_ok, free_port
 from router.demo.process import ChildProcess
+from tests.rig.tee import Tee
 
 MODEL = "test-model"
 
@@ -44,6 +45,7 @@ class RouterProcess(ChildProcess):
         """`module`: what is run instead, such as `tests.rig.impatient`."""
         self.port = port or free_port()
         self._config = config
+        self._tee: Tee | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="router-test-")
         self.config_path = Path(self._folder.name) / "router.yaml"
         listen = ["--config", str(self.config_path), "--listen", f"127.0.0.1:{self.port}"]
@@ -53,13 +55,25 @@ class RouterProcess(ChildProcess):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def watched_url(self) -> str:
+        """The same through a tee that holds every event stream to the rules: for clients other than our own."""
+        if self._tee is None:
+            self._tee = Tee(self.port).__enter__()
+        return self._tee.url
+
     def start(self) -> Self:
         self.write_config(self._config)
         return super().start()
 
     def stop(self, grace_s: float = 10.0) -> None:
-        super().stop(grace_s)
-        self._folder.cleanup()
+        tee, self._tee = self._tee, None
+        try:
+            if tee is not None:
+                tee.__exit__(None, None, None)
+        finally:
+            super().stop(grace_s)
+            self._folder.cleanup()
 
     def write_config(self, config: str) -> None:
         """Replace the registry file; whether the running router reads it is its own affair."""

@@ -176,6 +176,18 @@ def test_a_legal_stream_tells_what_it_said() -> None:
     assert said.usage == {"input_tokens": 12, "cache_read_input_tokens": 9, "output_tokens": 7}
 
 
+def test_a_stream_that_was_left_may_end_anywhere_but_must_be_legal_till_then() -> None:
+    raw = wire(start(), *THINKING, *TOOL, ends("tool_use"), STOP)
+    for end in range(len(raw)):
+        assert check(raw[:end], whole=False).error is None
+    broken = wire(start(), start(), *TEXT)
+    both = len(wire(start(), start()))
+    check(broken[: both - 1], whole=False)
+    for end in (both, len(broken)):
+        with pytest.raises(Illegal):
+            check(broken[:end], whole=False)
+
+
 def test_comments_can_be_allowed_in_an_exact_stream() -> None:
     assert check(b": instance a\n\n" + wire(ERROR), comments=True).comments == ("instance a",)
 

@@ -148,6 +148,19 @@ def test_a_legal_stream_that_is_cut_anywhere_is_not_legal(name: str) -> None:
                 check_chat(head, usage_asked=asked)
 
 
+@pytest.mark.parametrize("name", LEGAL)
+def test_a_legal_stream_that_was_left_may_end_anywhere(name: str) -> None:
+    said, asked = LEGAL[name]
+    raw = wire(*said)
+    for end in range(len(raw)):
+        check_chat(raw[:end], usage_asked=asked, whole=False)
+
+
+def test_a_stream_that_was_left_must_be_legal_till_then() -> None:
+    with pytest.raises(Illegal):
+        check_chat(wire(ROLE, STOP, HELLO) + b"data: {", whole=False)
+
+
 def test_what_was_said_is_told() -> None:
     said = check_chat(
         wire(

@@ -42,6 +42,12 @@ def read_events(raw: bytes) -> list[Event]:
     return events
 
 
+def begun(raw: bytes) -> bytes:
+    """What is there of a stream without the event that its end has cut."""
+    events, end, _ = raw.rpartition(b"\n\n")
+    return events + end
+
+
 def illegal(reason: str, events: Sequence[Event], at: int) -> Illegal:
     """The error for the event number `at`, which may be one past the last."""
     lines = [reason]

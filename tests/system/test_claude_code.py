@@ -38,7 +38,7 @@ def polite(program: Path) -> Iterator[RouterProcess]:
 def test_claude_code_says_hi_and_goes_on_from_what_is_cached(
     program: Path, polite: RouterProcess, tmp_path: Path, number: int
 ) -> None:
-    user = ClaudeCode(program, tmp_path, polite.url, "claude-local")
+    user = ClaudeCode(program, tmp_path, polite.watched_url, "claude-local")
     before, counted = len(call_log(polite)), calls_ok(polite)
     turns = [user.ask(f"say hi {number}"), user.ask("again", "--continue"), user.ask("and again", "--continue")]
     for said in turns:
@@ -59,7 +59,7 @@ def test_claude_code_says_hi_and_goes_on_from_what_is_cached(
 def test_claude_code_is_told_of_an_unknown_model_without_being_kept_waiting(
     program: Path, polite: RouterProcess, tmp_path: Path
 ) -> None:
-    said = ClaudeCode(program, tmp_path, polite.url, "no-such-model").ask("say hi")
+    said = ClaudeCode(program, tmp_path, polite.watched_url, "no-such-model").ask("say hi")
     assert (said.exit_status, said.result["is_error"], said.result["api_error_status"]) == (1, True, 404)
     assert "no-such-model" in said.result["result"]
 

@@ -34,7 +34,7 @@ class Desk:
         listed: dict[str, object] = {"url": self.fake.url, "id": "it", "capabilities": {"messages": way == "native"}}
         self.router = stack.enter_context(RouterProcess(registry([listed])))
         self.router.wait_ready()
-        self.user = ClaudeCode(claude_code_program(), folder, self.router.url, MODEL)
+        self.user = ClaudeCode(claude_code_program(), folder, self.router.watched_url, MODEL)
         self.note = folder / "project" / "note.txt"
         self.note.write_text(SECRET)
 

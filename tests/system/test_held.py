@@ -50,7 +50,7 @@ class Scene:
         eventually(lambda: set(states(self.router.url).values()) == {"serving"})
         self.crowd = stack.enter_context(Crowd(self.router.port))
         self.sdk = stack.enter_context(
-            anthropic.Anthropic(base_url=self.router.url, api_key="any", max_retries=0, timeout=20)
+            anthropic.Anthropic(base_url=self.router.watched_url, api_key="any", max_retries=0, timeout=20)
         )
 
     def call(self, nonce: str, stalls: Behaviour | None = None, **more: object) -> Call:
@@ -295,7 +295,7 @@ def test_claude_code_reads_a_held_answer_as_any_other(stage: Stage, tmp_path: Pa
     program = claude_code_program()
     scene = stage(queue={"deadline": "30s"})
     first = scene.fill()
-    user = ClaudeCode(program, tmp_path, scene.router.url, MODEL)
+    user = ClaudeCode(program, tmp_path, scene.router.watched_url, MODEL)
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(user.ask, "say nonce:claude")
         eventually(lambda: waiting(scene.router.url) == 1, 60)
@@ -315,7 +315,7 @@ def test_claude_code_does_not_notice_that_the_instance_behind_its_held_call_has_
     program = claude_code_program()
     scene = stage(instances=2, queue={"deadline": "30s"})
     scene.stalls["nonce:claude"] = behave.stall_after_head()
-    user = ClaudeCode(program, tmp_path, scene.router.url, MODEL)
+    user = ClaudeCode(program, tmp_path, scene.router.watched_url, MODEL)
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(user.ask, "say nonce:claude")
         eventually(lambda: taken(scene.router.url) == 1, 60)
@@ -338,7 +338,7 @@ def test_claude_code_asks_again_and_streamed_after_an_error_event_that_came_firs
     program = claude_code_program()
     scene = stage(queue={"deadline": "1s"})
     first = scene.fill()
-    user = PatientClaudeCode(program, tmp_path, scene.router.url, MODEL)
+    user = PatientClaudeCode(program, tmp_path, scene.router.watched_url, MODEL)
     fake = scene.fakes["one"]
     refusal = '"cause":"overloaded"'
 
@@ -379,7 +379,7 @@ def chatting(stage: Stage) -> Iterator[Callable[..., tuple[Scene, openai.OpenAI]
 
         def make(instances: int = 1, **top: Any) -> tuple[Scene, openai.OpenAI]:
             scene = stage(instances, **top)
-            sdk = openai.OpenAI(base_url=f"{scene.router.url}/v1", api_key="any", max_retries=0, timeout=20)
+            sdk = openai.OpenAI(base_url=f"{scene.router.watched_url}/v1", api_key="any", max_retries=0, timeout=20)
             return scene, stack.enter_context(sdk)
 
         yield make

@@ -243,6 +243,8 @@ def test_the_log_has_one_line_for_each_call_and_only_fields_that_are_meant(heard
 
 KNOWN_FIELDS = {
     "at", "request_id", "endpoint", "outcome", "cause", "status", "key_id", "team", "model", "pool", "instance_id",
-    "decision", "way", "dropped", "stream", "attempts", "failed_on", "causes", "queue_s", "ttft_s", "itl_s",
+    "decision", "way", "dropped",
+    "unread_fields", "unread_betas", "stream", "attempts", "failed_on", "causes", "queue_s", "foreseen", "ttft_s",
+    "itl_s",
     "duration_s", "bytes_in", "bytes_out", "events", "input_tokens", "cached_tokens", "output_tokens", "stop_reason",
 }  # fmt: skip

@@ -54,7 +54,7 @@ def smollm2(smollm2_pair: Pair) -> Iterator[RouterProcess]:
 
 @pytest.fixture
 def client(tiny: RouterProcess) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=tiny.url, api_key=KEY, max_retries=0) as it:
+    with anthropic.Anthropic(base_url=tiny.watched_url, api_key=KEY, max_retries=0) as it:
         yield it
 
 
@@ -63,7 +63,7 @@ def client(tiny: RouterProcess) -> Iterator[anthropic.Anthropic]:
 
 @pytest.mark.parametrize("key", CREDENTIALS)
 def test_the_sdk_makes_a_plain_and_a_streamed_call_with_either_key_header(tiny: RouterProcess, key: Any) -> None:
-    with anthropic.Anthropic(base_url=tiny.url, max_retries=0, **key) as client:
+    with anthropic.Anthropic(base_url=tiny.watched_url, max_retries=0, **key) as client:
         plain = client.messages.create(model=ALIAS, max_tokens=8, messages=SAY_HI)
         with client.messages.stream(model=ALIAS, max_tokens=8, messages=SAY_HI) as stream:
             pieces = list(stream.text_stream)
@@ -78,7 +78,7 @@ def test_the_sdk_makes_a_plain_and_a_streamed_call_with_either_key_header(tiny: 
 async def test_the_async_sdk_makes_a_plain_and_a_streamed_call_with_either_key_header(
     tiny: RouterProcess, key: Any
 ) -> None:
-    async with anthropic.AsyncAnthropic(base_url=tiny.url, max_retries=0, **key) as client:
+    async with anthropic.AsyncAnthropic(base_url=tiny.watched_url, max_retries=0, **key) as client:
         plain = await client.messages.create(model=MODEL, max_tokens=8, messages=SAY_HI)
         async with client.messages.stream(model=MODEL, max_tokens=8, messages=SAY_HI) as stream:
             pieces = [piece async for piece in stream.text_stream]
@@ -90,7 +90,7 @@ async def test_the_async_sdk_makes_a_plain_and_a_streamed_call_with_either_key_h
 
 def test_a_wrong_key_raises_authentication_error(tiny: RouterProcess) -> None:
     with (
-        anthropic.Anthropic(base_url=tiny.url, api_key="sk-wrong", max_retries=0) as client,
+        anthropic.Anthropic(base_url=tiny.watched_url, api_key="sk-wrong", max_retries=0) as client,
         pytest.raises(anthropic.AuthenticationError, match="key"),
     ):
         client.messages.create(model=MODEL, max_tokens=8, messages=SAY_HI)
@@ -101,7 +101,7 @@ def test_a_model_that_can_speak_ends_its_turn_or_stops_where_it_was_told_to(
     smollm2: RouterProcess, *, stream: bool
 ) -> None:
     question: list[MessageParam] = [{"role": "user", "content": "Count: one, two, three, four. Say it again."}]
-    with anthropic.Anthropic(base_url=smollm2.url, api_key="any", max_retries=0) as client:
+    with anthropic.Anthropic(base_url=smollm2.watched_url, api_key="any", max_retries=0) as client:
         ask: dict[str, Any] = {"model": "claude-any", "messages": question, "extra_body": {"temperature": 0}}
         whole = ask_either_way(client, stream=stream, max_tokens=200, **ask)
         cut = ask_either_way(client, stream=stream, max_tokens=200, stop_sequences=["three"], **ask)
@@ -160,7 +160,7 @@ def test_models_are_listed_page_by_page_to_an_end_and_each_can_be_retrieved(clie
 
 @pytest.mark.anyio
 async def test_the_async_sdk_lists_models_to_an_end_too(tiny: RouterProcess) -> None:
-    async with anthropic.AsyncAnthropic(base_url=tiny.url, api_key=KEY, max_retries=0) as client:
+    async with anthropic.AsyncAnthropic(base_url=tiny.watched_url, api_key=KEY, max_retries=0) as client:
         assert [model.id async for model in client.models.list(limit=3)] == [MODEL, ALIAS, "tiny-two", "tiny-three"]
 
 
@@ -190,7 +190,9 @@ def test_an_unknown_model_raises_not_found_with_the_request_id_and_a_near_name(
 def test_a_prompt_that_is_too_long_says_by_how_much_and_is_not_tried_again(
     tiny: RouterProcess, *, stream: bool
 ) -> None:
-    with anthropic.Anthropic(base_url=tiny.url, api_key=KEY) as client:  # with the retries that the SDK makes by itself
+    with anthropic.Anthropic(
+        base_url=tiny.watched_url, api_key=KEY
+    ) as client:  # with the retries that the SDK makes by itself
         prompt: list[MessageParam] = [{"role": "user", "content": "word " * 40_000}]
         counted = client.messages.count_tokens(model=MODEL, messages=prompt).input_tokens
         before = calls(tiny, outcome="refused")
@@ -270,7 +272,7 @@ def test_a_stream_whose_instance_dies_raises_and_the_next_call_goes_elsewhere(
     router = start_router(registry(listed, model=MODEL, poll={"every": "100ms"}))
     for name in servers:
         router.wait_logged(f"instance {name}: unknown -> serving")
-    with anthropic.Anthropic(base_url=router.url, api_key="any") as client:
+    with anthropic.Anthropic(base_url=router.watched_url, api_key="any") as client:
         with client.messages.stream(model=MODEL, max_tokens=20_000, messages=SAY_HI) as stream:
             hit = stream.response.headers["x-router-instance"]
             assert next(stream.text_stream)
@@ -290,7 +292,7 @@ async def test_the_async_sdk_raises_for_a_stream_whose_instance_dies(
     server = start_llama(slots=1)
     router = start_router(registry([server], model=MODEL))
     async with (
-        anthropic.AsyncAnthropic(base_url=router.url, api_key="any") as client,
+        anthropic.AsyncAnthropic(base_url=router.watched_url, api_key="any") as client,
         client.messages.stream(model=MODEL, max_tokens=20_000, messages=SAY_HI) as stream,
     ):
         assert await anext(stream.text_stream)

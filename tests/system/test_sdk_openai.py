@@ -37,7 +37,7 @@ def clients() -> Iterator[dict[str, openai.OpenAI]]:
             listed = {"url": server.url, "id": "it", **more}
             router = stack.enter_context(RouterProcess(registry([listed], model=MODEL)))
             router.wait_ready()
-            sdk = openai.OpenAI(base_url=f"{router.url}/v1", api_key="any", max_retries=0, timeout=60)
+            sdk = openai.OpenAI(base_url=f"{router.watched_url}/v1", api_key="any", max_retries=0, timeout=60)
             found[name] = stack.enter_context(sdk)
         yield found
 
@@ -139,6 +139,15 @@ def test_structured_output_keeps_to_its_schema(clients: Clients, *, stream: bool
     form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY_SCHEMA, "strict": True}}
     said, _, finish = ask(clients["chat"], [user("Talk of a city.")], stream=stream, response_format=form)
     assert (set(json.loads(said)), finish) == ({"city", "big"}, "stop")
+
+
+@EITHER
+def test_a_schema_that_cannot_be_followed_is_refused_with_the_place_in_it(clients: Clients, *, stream: bool) -> None:
+    odd = {"type": "object", "properties": {"city": {"type": "town"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "city", "schema": odd}}
+    with pytest.raises(openai.BadRequestError, match="#/properties/city: ") as caught:
+        ask(clients["chat"], [user("Talk of a city.")], stream=stream, response_format=form)
+    assert caught.value.type == "invalid_request_error"
 
 
 @BOTH

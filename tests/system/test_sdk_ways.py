@@ -107,7 +107,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("sdk", SDKS)
 def test_an_sdk_hears_what_it_expects(routers: Routers, sdk: str, way: str) -> None:
     found = SDKS[sdk]()
-    said = run(found, routers[way].url)
+    said = run(found, routers[way].watched_url)
     assert int(said["version"].partition(".")[0]) == found.major
     for how in ("plain", "streamed"):
         call, forced, thought = (said[f"{name} {how}"] for name in ("call", "forced", "think"))

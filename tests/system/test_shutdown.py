@@ -179,7 +179,7 @@ def test_the_sdk_is_told_of_a_shutdown_in_the_middle_of_an_answer(scene: Open) -
     here.fake.then(behave.stall_mid_stream())
     said: Any = [{"role": "user", "content": "say nonce:sdk"}]
     with (
-        anthropic.Anthropic(base_url=here.router.url, api_key="any", max_retries=0, timeout=20) as sdk,
+        anthropic.Anthropic(base_url=here.router.watched_url, api_key="any", max_retries=0, timeout=20) as sdk,
         sdk.messages.stream(model=MODEL, max_tokens=16, messages=said) as stream,
     ):
         here.router.send(signal.SIGTERM)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -91,19 +92,19 @@ class Told(msgspec.Struct, frozen=True):
         return [_short(block) for block in self.out.split(b"\n\n") if block]
 
 
-def stream(*, guess_tokens: int = 0, omit_thinking: bool = False, silent: bool = False) -> NativeStream:
+def stream(*, omit_thinking: bool = False, silent: bool = False, stop: tuple[str, ...] | None = None) -> NativeStream:
     return NativeStream(
         model=MODEL,
         instance_id="i",
         message_id="msg_1",
-        guess_tokens=guess_tokens,
         omit_thinking=omit_thinking,
         silent=silent,
+        stop=stop,
     )
 
 
-def told(pieces: Iterable[bytes], **how: bool | int) -> Told:
-    fed = stream(**how)  # type: ignore[arg-type]
+def told(pieces: Iterable[bytes], **how: Any) -> Told:
+    fed = stream(**how)
     return state(fed, b"".join([fed.feed(piece) for piece in pieces]))
 
 
@@ -112,7 +113,7 @@ def state(fed: NativeStream, out: bytes) -> Told:
     return Told(out, fed.committed, fed.ended, error, fed.events, fed.usage, fed.stop_reason)
 
 
-def message(*pieces: bytes, **how: bool | int) -> Message:
+def message(*pieces: bytes, **how: Any) -> Message:
     """What a client reads in it; it must be whole and legal."""
     done = told(pieces, **how)
     assert done.error is None

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.errors import RequestInvalid
+from router.translate.chat_forced import ForcedChat
 from router.translate.chat_prepare import DROPPED, prepare
 from router.wire.chat import decode_chat
 
@@ -99,3 +101,48 @@ def test_values_stay_byte_for_byte_and_preparing_twice_changes_nothing(
         assert b'"%b":%b' % (name.encode(), kept[name]) in once
     assert once == prepare(once, decode_chat(once), model=model, default_max_tokens=limit)
     assert "id_slot" not in json.loads(once)
+
+
+FORCED = ForcedChat("look", b'{"type":"object"}')
+
+
+def forced(more: bytes, *, switch: bool = False) -> dict[str, object]:
+    body = b"{" + BASE + b',"tools":[ {"x": 1} ],"tool_choice":"required"' + more + b"}"
+    sent = prepare(body, decode_chat(body), model=None, default_max_tokens=None, forced=FORCED, switch=switch)
+    assert b'"tools":[ {"x": 1} ]' in sent  # they stay in the prompt
+    fields: dict[str, object] = json.loads(sent)
+    return fields
+
+
+def test_a_call_that_must_be_made_is_asked_for_as_a_text_of_its_schema_without_a_thought_before() -> None:
+    fields = forced(b',"seed":7')
+    shape = {"name": "output", "schema": {"type": "object"}, "strict": True}
+    assert ("none", 1, 7) == (fields["tool_choice"], fields["thinking_budget_tokens"], fields["seed"])
+    assert {"type": "json_schema", "json_schema": shape} == fields["response_format"]
+    assert "chat_template_kwargs" not in fields
+
+
+def test_no_other_shape_of_the_text_stands_beside_the_calls() -> None:
+    fields = forced(b',"response_format":{"type":"json_object"},"grammar":"root ::= x","json_schema":{}')
+    assert {"json_schema", "grammar"} & fields.keys() == set()
+    assert "json_schema" in str(fields["response_format"])
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (b"", {"enable_thinking": False}),
+        (b',"chat_template_kwargs":null', {"enable_thinking": False}),
+        (b',"chat_template_kwargs":{"x":1}', {"enable_thinking": False, "x": 1}),
+        (b',"chat_template_kwargs":{"enable_thinking":true}', {"enable_thinking": True}),
+    ],
+)
+def test_a_template_with_a_switch_does_not_think_before_the_call_unless_the_client_says_so(
+    given: bytes, sent: dict[str, object]
+) -> None:
+    assert sent == forced(given, switch=True)["chat_template_kwargs"]
+
+
+def test_wishes_for_the_template_that_are_no_object_are_refused() -> None:
+    with pytest.raises(RequestInvalid, match="chat_template_kwargs"):
+        forced(b',"chat_template_kwargs":7', switch=True)

@@ -3,7 +3,7 @@ import pytest
 
 from router.translate.answer import Usage
 from router.translate.blocks import BrokenAnswerError
-from router.translate.ending import Tally, stop_reason
+from router.translate.ending import Tally, asked_for, stop_reason
 
 
 def test_what_is_known_is_told_in_the_hosted_apis_order_with_what_it_writes_to_no_cache() -> None:
@@ -12,7 +12,7 @@ def test_what_is_known_is_told_in_the_hosted_apis_order_with_what_it_writes_to_n
     expected = {
         "input_tokens": 12, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 7, "output_tokens": 0,
     }  # fmt: skip
-    for told in (tally.at_start(99), tally.at_end(guess_tokens=99, events=5)):
+    for told in (tally.at_start(), tally.at_end(events=5)):
         assert list(expected.items()) == list(told.items())
     assert Usage(12, 7, 0) == tally.for_record()
 
@@ -24,13 +24,25 @@ def test_a_later_number_takes_the_place_of_an_earlier_one_and_silence_of_none() 
     assert Usage(12, None, 9) == tally.for_record()
 
 
-def test_nothing_known_is_a_guess_for_the_client_and_nothing_for_the_record() -> None:
+def test_nothing_known_is_0_at_the_start_where_no_field_may_be_missing_and_left_out_of_the_end() -> None:
     tally = Tally()
-    zeros = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
-    assert {"input_tokens": 50} | zeros == tally.at_start(50)
-    assert {"input_tokens": 50, "output_tokens": 4} == tally.at_end(guess_tokens=50, events=4)
+    zeros = {
+        "input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0,
+    }  # fmt: skip
+    assert zeros == tally.at_start()
     assert {"output_tokens": 4} == tally.at_end(events=4)
     assert Usage() == tally.for_record()
+
+
+@pytest.mark.parametrize(
+    ("sequence", "stop", "told"),
+    [("x", ("y", "x"), "x"), ("x", ("y",), None), ("x", (), None), ("x", None, "x"), (None, ("x",), None),
+     (None, None, None), ("", ("x",), None)],
+)  # fmt: skip
+def test_a_stop_sequence_is_told_to_those_who_asked_for_it(
+    sequence: str | None, stop: tuple[str, ...] | None, told: str | None
+) -> None:
+    assert told == asked_for(sequence, stop)
 
 
 def test_what_a_server_counts_besides_is_kept() -> None:

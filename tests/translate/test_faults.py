@@ -213,6 +213,15 @@ def test_an_instances_error_becomes_ours(
         "../models/qwen.gguf",
         "/qwen.gguf",
         r"C:\models\qwen.gguf",
+        # What begins as a pointer into a schema, and is none.
+        "#/srv/models/qwen.gguf",
+        "#/types/srv/qwen.gguf",
+        "#/properties//srv/models/qwen.gguf",
+        "#/properties/x/../../srv/models/qwen.gguf",
+        "#/properties/x:/srv/models/qwen.gguf",
+        r"#/properties/x\srv\models\qwen.gguf",
+        "#/properties=/srv/models/qwen.gguf",
+        "x#/items/srv/models/qwen.gguf",
     ],
 )
 def test_no_path_and_no_url_survives(private: str) -> None:
@@ -252,6 +261,11 @@ def test_a_path_or_url_of_any_shape_is_taken_out_whole(private: str, before: str
         "role must be one of system/user/assistant/tool",
         "n_ctx: 4096",
         "say 'hi'",
+        # llama-server on a schema that it cannot follow.
+        "JSON schema error at #/properties/x/type/0: unrecognized type strin",
+        "JSON schema error at #/properties/x: cannot resolve $ref #/$defs/a~1b.c, $defs not found",
+        "JSON schema error at #/items: schema must be an object",
+        "(#/anyOf/0) '#/definitions/city'",
     ],
 )
 def test_plain_words_stay(harmless: str) -> None:
@@ -268,7 +282,7 @@ def test_a_long_text_is_cut() -> None:
     assert "x " * (MAX_MESSAGE_CHARS // 2) == scrub("x " * MAX_MESSAGE_CHARS)
 
 
-@pytest.mark.parametrize("word", ["a", "aA9+/", "/a", "a/", "a."])
+@pytest.mark.parametrize("word", ["a", "aA9+/", "/a", "a/", "a.", "#/items", "#/items/a.", "#/items//"])
 def test_a_text_without_measure_is_read_at_once(word: str) -> None:
     """An instance may put what it was sent into its error: a prompt, or a picture in base64."""
     text = word * (100_000 // len(word))

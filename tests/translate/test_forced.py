@@ -50,6 +50,20 @@ def test_the_schema_is_the_tools_own_or_that_of_any_one_call() -> None:
     assert (read["properties"]["name"], read["additionalProperties"]) == ({"const": "read"}, False)
 
 
+def test_a_schema_that_points_into_itself_still_does_among_others() -> None:
+    """llama-server answers 400 to a reference that leads nowhere."""
+    place = {"type": "object", "properties": {"city": {"type": "string"}, "x": {"$ref": "https://a.test/x"}}}
+    schema = {"type": "object", "properties": {"at": {"$ref": "#/$defs/Place"}}, "$defs": {"Place": place}}
+    one, two = forced_tools(call(tools=[LOOK | {"input_schema": schema}, READ], tool_choice={"type": "any"}))
+    whole = json.loads(forced_schema((one, two)))
+    look, read = whole["anyOf"]
+    assert look["properties"]["arguments"] == {"$ref": "#/$defs/tool0"}
+    assert read["properties"]["arguments"] == READ["input_schema"]
+    moved = whole["$defs"]["tool0"]
+    assert (moved["properties"], moved["$defs"]) == ({"at": {"$ref": "#/$defs/tool0/$defs/Place"}}, schema["$defs"])
+    assert json.loads(forced_schema((one,))) == schema
+
+
 @pytest.mark.parametrize("text", ["", '{"name":"look"', '{"name":"look"}', "[]", '"look"', '{"name":1,"arguments":{}}'])
 def test_what_is_no_call_is_none(text: str) -> None:
     assert chosen_call(text) is None

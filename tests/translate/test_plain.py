@@ -36,9 +36,22 @@ def plain(*content: object, **fields: object) -> bytes:
     return json.dumps({**message, **fields}).encode()
 
 
-def repaired(*content: object, prefill: str | None = None, omit_thinking: bool = False, **fields: object) -> Any:
+def repaired(
+    *content: object,
+    prefill: str | None = None,
+    thought: str = "",
+    omit_thinking: bool = False,
+    stop: tuple[str, ...] | None = None,
+    **fields: object,
+) -> Any:
     body, _, reason = repair_message(
-        plain(*content, **fields), model="m", message_id="msg_1", prefill=prefill, omit_thinking=omit_thinking
+        plain(*content, **fields),
+        model="m",
+        message_id="msg_1",
+        prefill=prefill,
+        thought=thought,
+        omit_thinking=omit_thinking,
+        stop=stop,
     )
     message = json.loads(body)
     assert reason == message["stop_reason"]
@@ -121,6 +134,25 @@ def test_the_echo_of_a_prefill_is_cut_if_it_is_there(texts: list[str], prefill: 
     assert left == [block["text"] for block in content]
 
 
+@pytest.mark.parametrize(
+    ("thoughts", "thought", "left"),
+    [
+        (["I say.\n\nMore"], "I say.", ["\n\nMore"]),
+        (["I say.\n"], "I say.", []),
+        (["I say."], "I say.", []),
+        (["More"], "I say.", ["More"]),
+        (["a", "ab"], "a", ["ab"]),
+        (["a"], "", ["a"]),
+    ],
+)
+def test_the_echo_of_thinking_that_was_begun_is_cut_too(thoughts: list[str], thought: str, left: list[str]) -> None:
+    said = [{**THINKING, "thinking": it} for it in thoughts]
+    content = repaired(*said, TEXT, thought=thought)["content"]
+    assert [*left, "Grüße"] == [block.get("thinking") or block["text"] for block in content]
+    sealed = repaired(*said, TEXT, thought=thought, omit_thinking=True)["content"]
+    assert left == [signature.unseal(block["signature"]) for block in sealed[:-1]]
+
+
 def test_a_call_for_no_tokens_gets_none() -> None:
     body, usage, reason = repair_message(
         plain(THINKING, TEXT, CALL, stop_sequence="x"), model="m", message_id="msg_1", silent=True
@@ -150,6 +182,26 @@ def test_the_reason_is_the_one_that_a_client_acts_on(
     message = repaired(*content, stop_reason=said, stop_sequence=sequence)
     assert reason == message["stop_reason"]
     assert (sequence if reason == "stop_sequence" else None) == message["stop_sequence"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "reason"),
+    [
+        ([TEXT], "end_turn", "end_turn"),
+        ([TEXT], "stop_sequence", "end_turn"),
+        ([CALL], "tool_use", "tool_use"),
+        ([{**CALL, "input": {}}], "tool_use", "tool_use"),  # a call that needs none: templates end calls with a word
+        ([TEXT], "max_tokens", "max_tokens"),
+    ],
+)
+def test_a_stop_sequence_that_the_client_did_not_ask_for_is_not_told(
+    content: list[object], said: str, reason: str
+) -> None:
+    for stop in ((), ("Human:",)):
+        message = repaired(*content, stop_reason=said, stop_sequence="</call>", stop=stop)
+        assert (reason, None) == (message["stop_reason"], message["stop_sequence"])
+    asked = repaired(TEXT, stop_reason="end_turn", stop_sequence="</call>", stop=("Human:", "</call>"))
+    assert ("stop_sequence", "</call>") == (asked["stop_reason"], asked["stop_sequence"])
 
 
 def test_what_nobody_counted_is_left_out_of_the_record() -> None:
@@ -218,6 +270,11 @@ def test_a_real_echo_is_cut() -> None:
         body = (CAPTURES / f"{name}.json").read_bytes()
         content = json.loads(repair_message(body, model="m", message_id="msg_1", prefill=prefill)[0])["content"]
         assert content[0]["text"].startswith(rest)
+    body = (CAPTURES / "after_a_thinking_prefill.json").read_bytes()
+    whole = repair_message(body, model="m", message_id="msg_1", prefill="Hel", thought="I say hello.")[0]
+    streamed = check(told(((CAPTURES / "after_a_thinking_prefill.sse").read_bytes(),)).out)
+    (block,) = json.loads(whole)["content"]
+    assert ("text", streamed.text, "") == (block["type"], block["text"], streamed.thinking)
     body = (CAPTURES / "nothing_to_say.json").read_bytes()
     echo = "Hello! How can I help you today?"
     assert [] == json.loads(repair_message(body, model="m", message_id="msg_1", prefill=echo)[0])["content"]

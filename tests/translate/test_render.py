@@ -1,27 +1,24 @@
-from router.translate.render import Writer, message
+import msgspec
+
+from router.translate.render import MESSAGE_STOP, event, message, message_delta, message_start
 from tests.rig.legality import check
+
+USAGE = {"input_tokens": 1, "output_tokens": 2}
 
 
 def test_what_it_writes_is_a_legal_stream_byte_for_byte() -> None:
-    writer = Writer()
-    before = writer.started
-    writer.start(message(model="m", message_id="msg_1", usage={"input_tokens": 1, "output_tokens": 0}))
-    assert (False, True) == (before, writer.started)
-    writer.open({"type": "thinking", "thinking": "", "signature": ""}, "thinking_delta", "thinking")
-    writer.add("t")
-    writer.sign("s")
-    writer.close()
-    writer.open({"type": "text", "text": ""}, "text_delta", "text")
-    first = writer.take()
-    writer.add('ü"\n')
-    delta = writer.take()
-    writer.close()
-    writer.end("end_turn", None, {"input_tokens": 1, "output_tokens": 2})
-    whole = check(first + delta + writer.take())
-    assert ("t", 'ü"\n', "end_turn", 2) == (whole.thinking, whole.text, whole.stop_reason, whole.usage["output_tokens"])
-    assert delta == (
-        b"event: content_block_delta\n"
-        b'data: {"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"\xc3\xbc\\"\\n"}}\n\n'
+    out = message_start(message(model="ü", message_id="msg_1", usage={"input_tokens": 1, "output_tokens": 0}))
+    out += message_delta({"stop_reason": "end_turn", "stop_sequence": None}, USAGE, {"more": []}) + MESSAGE_STOP
+    assert ("ü", "end_turn", USAGE) == (check(out).model, check(out).stop_reason, check(out).usage)
+    assert out.decode() == (
+        'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_1","type":"message",'
+        '"role":"assistant","model":"ü","content":[],"stop_reason":null,"stop_sequence":null,'
+        '"usage":{"input_tokens":1,"output_tokens":0}}}\n\n'
+        'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},'
+        '"usage":{"input_tokens":1,"output_tokens":2},"more":[]}\n\n'
+        'event: message_stop\ndata: {"type":"message_stop"}\n\n'
     )
-    assert b"" == writer.take()
-    assert "Writer(block 1, 0 events wait)" == repr(writer)
+
+
+def test_a_raw_value_of_several_lines_becomes_one_line() -> None:
+    assert b'event: x\ndata: {"a":[ 1]}\n\n' == event(b"x", {"a": msgspec.Raw(b"[\n1]")})

@@ -121,7 +121,9 @@ def test_a_tool_that_has_to_be_called_is_enforced_by_its_schema_where_llama_serv
     found = chat(**asked)
     assert ("none", 2) == (found["tool_choice"], len(found["tools"]))
     assert {"type": "object"} == found["response_format"]["json_schema"]["schema"]
+    assert 1 == found["thinking_budget_tokens"]
     other = chat(llama=False, **asked)
+    assert "thinking_budget_tokens" not in other
     assert {"type": "function", "function": {"name": "Write"}} == other["tool_choice"]
     assert 2 == len(other["tools"])
 
@@ -163,6 +165,12 @@ def test_the_budget_of_thinking_reaches_a_llama_server_by_either_way() -> None:
     asked: dict[str, Any] = {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000}
     assert native(**asked)["thinking"]["budget_tokens"] == 2000 == chat(**asked)["thinking_budget_tokens"]
     assert "thinking_budget_tokens" not in chat(llama=False, **asked)
+
+
+def test_a_call_that_has_to_be_made_leaves_no_room_to_think_first() -> None:
+    asked: dict[str, Any] = {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000}
+    assert 1 == chat(tools=[tool("Read")], tool_choice={"type": "any"}, **asked)["thinking_budget_tokens"]
+    assert 2000 == chat(tools=[tool("Read")], tool_choice={"type": "auto"}, **asked)["thinking_budget_tokens"]
 
 
 def test_more_tokens_than_a_llama_server_can_count_are_as_many_as_it_can() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.translate.answer import Usage
+from router.translate.forced import ANY
 from router.translate.response import message_of
 from router.translate.stream import ChatToMessages
 from router.wire.signature import unseal
@@ -16,6 +17,7 @@ from tests.translate.chunks import call, chunk, fed, text, thought, usage
 
 steady = settings(derandomize=True, max_examples=300, deadline=None)
 CAPTURES = Path(__file__).parent.parent / "captures" / "chat"
+STOPPED = {"stop_type": "word", "stopping_word": "x"}
 COUNTED = {"prompt_tokens": 33, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 24}}
 
 
@@ -67,6 +69,15 @@ def test_a_prefill_is_cut_once_and_only_where_it_is_repeated() -> None:
     assert [] == told(completion(content="a"), prefill="a")["content"]
 
 
+def test_thinking_that_was_begun_is_cut_where_it_is_repeated() -> None:
+    more = told(completion(reasoning_content="I say.\nMore", content=""), prefill="", thought="I say.")["content"]
+    assert [{"type": "thinking", "thinking": "\nMore", "signature": ""}] == more
+    body = completion(reasoning_content="I say.\n", content="Well, hi")
+    for omit in (False, True):
+        content = told(body, prefill="Well,", thought="I say.", omit_thinking=omit)["content"]
+        assert [{"type": "text", "text": " hi"}] == content
+
+
 @pytest.mark.parametrize("nothing", [{}, {"content": None}, {"content": "", "reasoning_content": "", "tool_calls": []}])
 def test_trap_6_nothing_makes_no_block(nothing: dict[str, Any]) -> None:
     assert ([], "end_turn") == (told(completion(**nothing))["content"], told(completion(**nothing))["stop_reason"])
@@ -90,6 +101,26 @@ def test_arguments_that_are_no_object_are_refused_unless_the_answer_was_cut(argu
 @pytest.mark.parametrize("arguments", ["", None, " ", {}, "{}"])
 def test_no_arguments_are_an_empty_input(arguments: Any) -> None:
     assert {} == told(completion(tool_calls=[tool("a", "f", arguments)]))["content"][0]["input"]
+
+
+def test_a_call_that_a_stop_word_cut_before_its_arguments_is_not_to_be_run() -> None:
+    body = completion("stop", tool_calls=[tool("a", "f", "")], more={"__verbose": STOPPED})
+    cut = told(body, stop=("x",))
+    assert ({}, "stop_sequence", "x") == (cut["content"][0]["input"], cut["stop_reason"], cut["stop_sequence"])
+    body = completion("stop", tool_calls=[tool("a", "f", "{}")], more={"__verbose": STOPPED})
+    assert "tool_use" == told(body, stop=("x",))["stop_reason"]
+
+
+def test_nothing_is_shown_after_a_call_that_was_cut() -> None:
+    body = completion("length", tool_calls=[tool("a", "f", "{"), tool("b", "g", "{}")])
+    assert ["f"] == [block["name"] for block in told(body)["content"]]
+
+
+def test_what_has_to_choose_a_tool_and_chooses_none_is_refused() -> None:
+    with pytest.raises(msgspec.DecodeError, match="a tool call that cannot be read"):
+        told(completion(content="well"), forced=ANY)
+    for finish, stop in (("length", ()), ("stop", ("x",))):
+        assert [] == told(completion(finish, content="well"), forced=ANY, stop=stop)["content"]
 
 
 def test_calls_of_every_shape_are_taken() -> None:
@@ -196,3 +227,49 @@ def test_an_answer_is_the_same_plain_and_streamed(
     assert "".join(block.get("thinking", "") for block in plain["content"]) == streamed.thinking
     tools = [(block["id"], block["name"], block["input"]) for block in plain["content"] if block["type"] == "tool_use"]
     assert tools == [(it.id, it.name, it.input) for it in streamed.tools]
+
+
+@steady
+@given(
+    content=st.sampled_from(["", " ", "\n", "{", '{"x":', '{"x":1}', '{"x":1} ', '{"name":"f","arguments":{"x":1}}']),
+    thinking=_texts,
+    finish=st.sampled_from(["stop", "length"]),
+    forced=st.sampled_from(["f", ANY]),
+    stopped=st.sampled_from([None, "x", "y"]),
+    single=st.booleans(),
+)
+def test_a_forced_call_is_the_same_plain_and_streamed(
+    content: str, thinking: str | None, finish: str, forced: str, stopped: str | None, *, single: bool
+) -> None:
+    """With and without its blocks: max_tokens 1 is the case that clients find."""
+    more = {"__verbose": {"stop_type": "word", "stopping_word": stopped}} if stopped else {}
+    options: dict[str, Any] = {"forced": forced, "stop": ("x",), "single": single}
+    stream = ChatToMessages(model="m", instance_id="i", message_id="msg_1", **options)
+    counted = usage(33, 7, cached_tokens=24)
+    out = fed(stream, thought(thinking or ""), *map(text, content), chunk(finish, more=more), counted)
+    body = completion(finish, content=content, reasoning_content=thinking, more=more)
+    if stream.error:
+        with pytest.raises(msgspec.DecodeError):
+            told(body, **options)
+        return
+    plain, streamed = told(body, **options), check(out)
+    assert (plain["stop_reason"], plain["stop_sequence"]) == (streamed.stop_reason, streamed.stop_sequence)
+    assert "".join(block.get("thinking", "") for block in plain["content"]) == streamed.thinking
+    tools = [(block["id"], block["name"], block["input"]) for block in plain["content"] if block["type"] == "tool_use"]
+    assert tools == [(it.id, it.name, it.input) for it in streamed.tools]
+    if forced == "f" and (finish == "length" or stopped == "x"):
+        assert ["f"] == [it.name for it in streamed.tools]
+
+
+@pytest.mark.parametrize(("finish", "stopped"), [("length", None), ("stop", "x")])
+def test_a_forced_call_that_was_cut_before_its_arguments_is_shown_empty(finish: str, stopped: str | None) -> None:
+    """llama-server's stream holds back the fence with which a model may begin, its plain answer does not."""
+    more = {"__verbose": STOPPED} if stopped else {}
+    stream = ChatToMessages(model="m", instance_id="i", message_id="msg_1", forced="f", stop=("x",))
+    streamed = check(fed(stream, chunk(content=None, role="assistant"), chunk(finish, more=more), usage(33, 1)))
+    why = "stop_sequence" if stopped else "max_tokens"
+    assert (why, [("f", {})]) == (streamed.stop_reason, [(it.name, it.input) for it in streamed.tools])
+    for content in ("", "```", "```json\n"):
+        plain = told(completion(finish, content=content, more=more), forced="f", stop=("x",))
+        expected = {"type": "tool_use", "id": streamed.tools[0].id, "name": "f", "input": {}}
+        assert (why, stopped, [expected]) == (plain["stop_reason"], plain["stop_sequence"], plain["content"])

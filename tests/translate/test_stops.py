@@ -1,6 +1,6 @@
 import pytest
 
-from router.translate.stops import GAVE_UP, STOP_REASONS, stop_reason
+from router.translate.stops import GAVE_UP, STOP_REASONS, finish_word, stop_reason
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,20 @@ def test_a_finish_becomes_a_reason(
 
 def test_what_gave_up_has_no_reason() -> None:
     assert set() == GAVE_UP & set(STOP_REASONS)
+
+
+@pytest.mark.parametrize(
+    ("finish", "calls", "word"),
+    [
+        *[(finish, True, finish) for finish in STOP_REASONS],
+        ("tool_calls", False, "stop"),
+        ("tool_use", True, "tool_calls"),
+        ("tool_use", False, "stop"),
+        ("max_tokens", False, "length"),
+        ("model_length", True, "length"),
+        ("eos", False, "stop"),
+        ("eos", True, "tool_calls"),
+    ],
+)
+def test_a_reason_is_told_in_a_word_that_openai_has(finish: str, calls: bool, word: str) -> None:
+    assert word == finish_word(finish, calls=calls)

@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from router.errors import RequestInvalid, UpstreamAnswered, UpstreamBroke
 from router.translate.answer import AnswerStream, Usage
+from router.translate.forced import ANY
 from router.translate.order import TABLE, Do, Kind, State
 from router.translate.stream import ChatToMessages
+from router.wire.anthropic import error_event
 from router.wire.signature import unseal
 from router.wire.sse import MAX_EVENT_BYTES, EventTooLarge
 from tests.rig.legality import Illegal, Tool, check
@@ -24,6 +27,7 @@ NOT_OBJECT = "instance i sent tool arguments that are no JSON object"
 NOT_WHOLE = "instance i ended its answer before it was whole"
 WENT_ON = "instance i went on after the end of its answer"
 STOP, TOOLS, LENGTH = chunk("stop"), chunk("tool_calls"), chunk("length")
+WORD = chunk("stop", more={"__verbose": {"stop_type": "word", "stopping_word": "x"}})
 PROGRESS = {"prompt_progress": {"total": 33, "cache": 24, "processed": 24, "time_ms": 0}}
 
 
@@ -707,6 +711,25 @@ def test_the_short_way_says_what_the_long_way_says(name: str) -> None:
         assert options or went or len(events) < 12 or b'"content":"' not in b"".join(events)
 
 
+@pytest.mark.parametrize("options", [{}, {"omit_thinking": True}, {"silent": True}], ids=["shown", "omitted", "silent"])
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_a_cut_before_the_finish_was_said_is_no_end(name: str, options: dict[str, Any]) -> None:
+    data = (CAPTURES / f"{name}.sse").read_bytes()
+    finish = re.search(rb'"finish_reason":"', data)
+    assert finish
+    said = data.index(b"\n\n", finish.start()) + 2
+    for cut in range(len(data) + 1):
+        stream = new(**options)
+        out = stream.feed(data[:cut]) + stream.finish()
+        assert stream.ended == (cut >= said)
+        if stream.ended:
+            check(out, comments=False)
+        else:
+            assert stream.error is not None
+            assert b"message_stop" not in out
+            check(out + error_event("api_error", "it broke", "req_1"))
+
+
 def test_what_is_fed_after_the_end_or_an_error_is_ignored() -> None:
     for pieces in ((text("a"), STOP, DONE), (text("a"), event({"error": "x"}))):
         stream = new()
@@ -747,10 +770,17 @@ _pieces = st.one_of(
     st.builds(lambda it: chunk(tool_calls=[it]), _parts),
     st.builds(lambda p, o, c: usage(p, o, cached_tokens=c), _counts, _counts, _counts),
     st.builds(lambda t, c: event({"choices": [], "prompt_progress": {"total": t, "cache": c}}), _counts, _counts),
-    st.sampled_from([DONE, STOP, TOOLS, LENGTH, b":\n\n", b"data: {}\n\n"]),
+    st.sampled_from([WORD, DONE, STOP, TOOLS, LENGTH, b":\n\n", b"data: {}\n\n"]),
 )
 _options = st.fixed_dictionaries(
-    {"omit_thinking": st.booleans(), "silent": st.sampled_from([False] * 4 + [True]), "guess_tokens": _counts}
+    {
+        "omit_thinking": st.booleans(),
+        "silent": st.sampled_from([False] * 4 + [True]),
+        "guess_tokens": _counts,
+        "forced": st.sampled_from(["", "", "f", ANY]),
+        "single": st.booleans(),
+        "stop": st.sampled_from([(), ("x",)]),
+    }
 )
 
 

@@ -13,8 +13,8 @@ from router.translate.chat_request import anthropic_version, messages_body
 from router.translate.chat_response import completion_of
 from router.translate.faults import Fault, to_error
 from router.translate.fidelity import Abilities
+from router.translate.messages_plan import MessagesRequest
 from router.translate.passing import PassStream
-from router.translate.plan import MessagesRequest
 from router.translate.repair import repair_message
 from router.translate.request import chat_body, native_body
 from router.translate.response import message_of

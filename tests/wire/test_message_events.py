@@ -3,6 +3,7 @@ import pytest
 
 from router.wire.message_events import (
     TokenCounts,
+    block_decoder,
     block_delta_decoder,
     block_start_decoder,
     block_stop_decoder,
@@ -28,6 +29,16 @@ def test_a_block_brings_the_fields_of_its_type() -> None:
     delta = block_delta_decoder.decode(b'{"index":2,"delta":{"type":"input_json_delta","partial_json":"{"}}')
     assert ("input_json_delta", "{", "") == (delta.delta.type, delta.delta.partial_json, delta.delta.thinking)
     assert 2 == block_stop_decoder.decode(b'{"index":2}').index
+
+
+def test_a_block_as_an_instance_writes_it_may_lack_anything_but_its_type() -> None:
+    block = block_decoder.decode(b'{"type":"tool_use","id":null,"name":"f","input":{"a":1.0},"more":[]}')
+    assert ("tool_use", None, "f", None, b'{"a":1.0}') == (
+        block.type, block.id, block.name, block.text, bytes(block.input),
+    )  # fmt: skip
+    assert b"null" == bytes(block_decoder.decode(b'{"type":"text"}').input)
+    with pytest.raises(msgspec.ValidationError):
+        block_decoder.decode(b'{"text":"a"}')
 
 
 def test_an_end_brings_its_reason() -> None:

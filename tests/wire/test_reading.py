@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.wire.reading import read
+from router.wire.reading import bad_utf8_at, check_utf8, read
 
 steady = settings(derandomize=True, max_examples=300, deadline=None)
 
@@ -65,3 +65,25 @@ def test_whatever_is_wrong_is_one_kind_of_error(data: bytes | msgspec.Raw, phras
 def test_any_bytes_are_read_or_raise_that_error(data: bytes) -> None:
     with contextlib.suppress(msgspec.DecodeError):
         assert isinstance(read(_decoder, data), Shape)
+
+
+@pytest.mark.parametrize(
+    ("data", "at"),
+    [
+        (b"", None), (b"plain", None), ("grün 🦙".encode(), None), (b"x\xff", 1), (b"\xc3", 0), (b"ab\xc3(", 2),
+        (b"\xed\xa0\x80", 0), (b"\xc0\xaf", 0), ("🦙".encode()[:3], 0),
+    ],
+)  # fmt: skip
+def test_the_first_byte_that_is_no_utf8_is_found(data: bytes, at: int | None) -> None:
+    assert at == bad_utf8_at(data)
+    if at is None:
+        assert check_utf8(data) is data
+    else:
+        with pytest.raises(msgspec.DecodeError, match=rf"invalid UTF-8 \(byte {at}\)"):
+            check_utf8(data)
+
+
+def test_it_looks_into_what_the_decoder_skips() -> None:
+    skipped = b'{"b":"\xff","c":"\xff"}'
+    assert Shape(b=msgspec.Raw(b'"\xff"')) == read(_decoder, skipped)
+    assert 6 == bad_utf8_at(skipped)

@@ -9,9 +9,9 @@ LEAST = CallRecord(request_id="req_1", endpoint="messages", outcome="ok")
 def test_a_record_has_these_fields_and_a_new_one_must_be_asked_whether_it_may_be_logged() -> None:
     assert (
         "request_id", "endpoint", "outcome", "cause", "status", "key_id", "team", "model", "pool", "instance_id",
-        "decision", "way", "dropped", "stream", "attempts", "failed_on", "causes", "queue_s", "ttft_s", "itl_s",
-        "duration_s", "bytes_in", "bytes_out", "events", "input_tokens", "cached_tokens", "output_tokens",
-        "stop_reason",
+        "decision", "way", "dropped", "unread_fields", "unread_betas", "stream", "attempts", "failed_on", "causes",
+        "queue_s", "foreseen", "ttft_s", "itl_s", "duration_s", "bytes_in", "bytes_out", "events", "input_tokens",
+        "cached_tokens", "output_tokens", "stop_reason",
     ) == CallRecord.__struct_fields__  # fmt: skip
 
 
