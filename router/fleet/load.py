@@ -69,6 +69,7 @@ class Speed:
     HALF_AT = 32_768  # at this position reading is half as fast; 3,500 tokens/s at 0 and 1,200 at 64k were measured
     _WEIGHT = 0.2
     _LEAST_READ, _LEAST_WRITTEN = 256, 8  # below, the time is not the tokens'
+    _LIKELY = 3.0
     _FULL_READ = 4096  # below, tokenising, batches and the first token's own time blur it
 
     def __init__(self) -> None:
@@ -98,7 +99,11 @@ class Speed:
             self.written_s = self._learn(self.written_s, took_s / count, 1.0)
 
     def _learn(self, mean: float | None, seen: float, share: float) -> float:
-        return seen if mean is None else mean + self._WEIGHT * share * (seen - mean)
+        if mean is None:
+            return seen
+        # A machine that stood still for seconds says nothing of its speed; one that has changed is followed in steps.
+        likely = min(max(seen, mean / self._LIKELY), mean * self._LIKELY)
+        return mean + self._WEIGHT * share * (likely - mean)
 
 
 def retry_after_s(wait_s: float | None, *, default_s: int = 5) -> int:

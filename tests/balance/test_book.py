@@ -229,7 +229,7 @@ def test_kv_that_is_destroyed_weighs_more_than_the_reading_of_as_much() -> None:
     serve(book, row("a"), call("abcd", session=1), 1)
     book.arrived(call("abcdef", session=1), 500.0)
     terms = look(book, row("a"), call("uvwx", session=2), 500.0).terms
-    assert terms.lost_s > 2.0 * terms.read_s > 0.0
+    assert terms.lost_s > 2.5 * terms.read_s > 0.0  # three times, and the answer is lost with it
 
 
 def test_whoever_waits_for_its_kv_wants_it_for_sure_until_it_is_sent_somewhere() -> None:

@@ -17,6 +17,7 @@ def test_the_registry_names_every_instance_under_both_names() -> None:
     file = parse(msgspec.yaml.encode(registry(llamas)), {})
     assert [it.instance_id for it in file.models[MODEL].instances] == ["llama-1", "llama-2"]
     assert file.models[MODEL].aliases == (CLIENT_MODEL, "claude-*")
+    assert file.models[MODEL].tools == "pass"  # Claude Code always sends some, and the model's template shows it none
 
 
 def test_when_the_router_cannot_start_the_servers_are_stopped_again() -> None:

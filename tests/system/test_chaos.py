@@ -9,6 +9,7 @@ from tests.rig.llama import need_llama
 from tests.system.chaos import chaos
 from tests.system.chaos_report import Failure, Report, Window
 
+STOOD_STILL_S = 2.0
 SECONDS = 60.0 if os.environ.get("CI") else 25.0
 
 
@@ -46,7 +47,15 @@ def test_a_cut_stream_is_excused_only_by_a_trouble_of_its_own_instance_that_can_
 
 
 def assert_good(*, seconds: float, seed: int, defaults: bool = False) -> None:
-    """Run, show the report at the end of all tests, and hold it against the rules."""
+    """Run, show the report at the end of all tests, and hold it against the rules.
+
+    Where the callers' own event loop stood still for seconds, the machine did, and every deadline in it means nothing:
+    then, and only then, it is run once more.
+    """
     report = chaos(seconds=seconds, seed=seed, defaults=defaults).run()
     tell(str(report))
+    if report.lag_s > STOOD_STILL_S and report.violations():
+        tell(f"the machine stood still for {report.lag_s:.1f} s: once more")
+        report = chaos(seconds=seconds, seed=seed, defaults=defaults).run()
+        tell(str(report))
     assert [] == report.violations()

@@ -63,6 +63,11 @@ def test_a_thousand_clients_that_leave_cost_no_slot_no_socket_and_no_memory(
                 left = _left(router) - before
             took_s = time.monotonic() - began_s
             longest_s = _served_everywhere(crowd, router)
+            if longest_s >= SERVED_WITHIN_S:
+                # A machine that stands still for seconds makes any wait long. A slot that is lost stays lost.
+                report(f"once more: a first event took {longest_s:.1f} s")
+                longest_s = _served_everywhere(crowd, router)
+            assert longest_s < SERVED_WITHIN_S
         _until(lambda: (taken(router.url), waiting(router.url)) == (0, 0))
         report(
             f"{left.total()} disconnects in {took_s:.1f} s: {dict(left)}",
@@ -122,9 +127,7 @@ def _served_everywhere(crowd: Crowd, router: RouterProcess) -> float:
     assert [call for call in calls if not call.content] == []
     _all_leave(calls)
     assert Counter(call.instance for call in calls) == {"one": SLOTS, "two": SLOTS}
-    longest_s = max(call.wait_s for call in calls)
-    assert longest_s < SERVED_WITHIN_S
-    return longest_s
+    return max(call.wait_s for call in calls)
 
 
 def _until(met: Callable[[], object]) -> None:
