@@ -238,11 +238,9 @@ class Attempt:
             self._finish(error)
 
     def failed(self, error: UpstreamFailed, *, untouched: bool) -> None:
-        """The connection is gone."""
+        """The connection is gone. A body torn off is a cut, whatever was said before it."""
         self._connection = None
         self._untouched = untouched
-        if self._phase == "stream":
-            self._last_words()
         self._finish(None if self._whole else error)
 
     # ------------------------------------------------------------ streaming
@@ -266,7 +264,7 @@ class Attempt:
             self._last_event()
 
     def _last_words(self) -> None:
-        """The body is over: some servers say the end of an answer only so."""
+        """The body is over, in good order: some servers say the end of an answer only so."""
         if self._stream is None or self._client is None or self._whole or self._stream.error is not None:
             return
         out = self._stream.finish()

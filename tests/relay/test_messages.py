@@ -425,15 +425,18 @@ async def test_a_translated_stream_is_whole_once_it_has_said_why_it_ends(
 
 @CHAT
 @pytest.mark.parametrize("reset", [False, True])
-async def test_a_translated_stream_that_has_said_why_it_ends_may_die_then(
+async def test_a_translated_stream_that_is_torn_off_is_no_clean_end_though_it_had_said_why_it_ends(
     start_fake: StartFake, entry: Json, reset: bool
 ) -> None:
     async with relaying(start_fake([behave.die_mid_stream(5, reset=reset)]), entries=[entry]) as relay:
         client = Client(ask("nonce:dead", stream=True))
-        assert await relay.call(client) is None
-        said = message(client.said)
-        assert ([text(text_of("nonce:dead"))], "end_turn") == (said["content"], said["stop_reason"])
-        assert ("ok", (0, 0), []) == (relay.records[0].outcome, relay.slots(), relay.suspects)
+        await relay.call(client)
+        error = check(client.said, "exact").error
+        assert error is not None
+        assert "closed its connection before the answer was whole" in error["message"]
+        assert ("failed", "upstream_broke", (0, 1)) == (  # its slot is closing: the instance may go on
+            relay.records[0].outcome, relay.records[0].cause, relay.slots(),
+        )  # fmt: skip
 
 
 ODD = {
